@@ -158,22 +158,22 @@ fn site_errors_name_line_and_fix() {
         (
             "[[site]]\nhosts = \"a.example:80\"\n",
             &[
-                ":2: hosts: bad host \"a.example:80\": a host has no port; accepted: comma-separated host names, addresses or wildcards: example.org, *.example.org",
+                ":2: hosts: bad host \"a.example:80\": a host must not contain a port; accepted: comma-separated host names, addresses or wildcards: example.org, *.example.org",
             ],
         ),
         (
             "[[site]]\nhosts = \"a.example\"\n[[site]]\nhosts = [\"b.example\", \"A.example\"]\n",
-            &[":4: hosts: duplicate host \"a.example\": another site has it"],
+            &[":4: hosts: duplicate host \"a.example\": it belongs to another site"],
         ),
         (
             "[[site]]\nhosts = \"a.example\"\n[[site.route]]\npaths = \"/x/**\"\n[[site.route]]\npaths = [\"/y\", \"/X/**\"]\n",
-            &[":6: paths: unreachable route: another route has \"/X/**\""],
+            &[":6: paths: unreachable route: another route already has \"/X/**\""],
         ),
         (
             "[[route]]\npaths = \"/x\"\nmethods = \"GET\"\n[[route]]\npaths = \"/x/\"\nmethods = \"POST,GET\"\n",
-            &[":5: paths: unreachable route: another route has \"/x/\" with GET"],
+            &[":5: paths: unreachable route: another route already has \"/x/\" with GET"],
         ),
-        ("[[route]]\npaths = \"x\"\n", &[":2: paths: bad path \"x\": it must begin with / or *"]),
+        ("[[route]]\npaths = \"x\"\n", &[":2: paths: bad path \"x\": must begin with / or *"]),
         (
             "[[route]]\npaths = \"/x\"\nmethods = \"G T\"\n",
             &[":3: methods: bad method in \"G T\"; accepted: comma-separated methods: GET, POST"],
@@ -274,11 +274,11 @@ fn errors_in_the_routes_variable_name_the_variable() {
     for (routes, expected) in [
         (
             "a.example=127.0.0.1:1,a.example=127.0.0.1:2",
-            "RPROXY_ROUTES: duplicate host \"a.example\": another site has it",
+            "RPROXY_ROUTES: duplicate host \"a.example\": it belongs to another site",
         ),
         (
             "a.example/x=127.0.0.1:1,a.example/x=127.0.0.1:2",
-            "RPROXY_ROUTES: unreachable route: another route has \"/x/**\"",
+            "RPROXY_ROUTES: unreachable route: another route already has \"/x/**\"",
         ),
         ("a.example/{=127.0.0.1:1", "RPROXY_ROUTES: bad path \"/{/**\": unclosed alternate group"),
     ] {

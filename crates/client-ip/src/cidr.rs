@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn contains_only_addresses_in_the_range() {
+    fn cidr_contains_only_addresses_in_its_range() {
         for (range, address, inside) in [
             ("10.0.0.0/8", "10.255.0.1", true),
             ("10.0.0.0/8", "11.0.0.1", false),
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_contain_the_input_and_the_reason() {
+    fn cidr_errors_contain_the_input_and_the_reason() {
         for (text, message) in [
             ("10.0.0.0/99", "bad CIDR \"10.0.0.0/99\": the prefix is longer than 32"),
             ("10.0.0.0/999", "bad CIDR \"10.0.0.0/999\": the prefix is longer than 32"),

@@ -6,17 +6,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use http::Extensions;
 
-/// The type of `rproxy_server::ClientConnection`: state that lives as long as the client's connection.
+/// The extension type `rproxy_server::ClientConnection`: state that lives as long as a client connection.
 ///
 /// A bare type, so that no dependency is needed to name the extension.
 type ClientConnection = Arc<Mutex<Extensions>>;
 
-/// The states of the clients behind one connection of a trusted proxy, the most recent client at the back.
+/// The per-client states of one trusted-proxy connection, from the least to the most recently used.
 #[derive(Clone, Debug, Default)]
 struct Clients(VecDeque<(IpAddr, ClientConnection)>);
 
 impl Clients {
-    /// Returns the state of a client, and drops that of the least recent one if there are too many.
+    /// Returns the state of a client, and evicts the least recently used client if there are too many.
     fn state(&mut self, client: IpAddr) -> ClientConnection {
         let state = match self.0.iter().position(|(other, _)| *other == client) {
             Some(index) => self.0.remove(index).map(|(_, state)| state),
@@ -31,7 +31,7 @@ impl Clients {
     }
 }
 
-/// Replaces the state of the connection, if the request has one, with the state of `client` on that connection.
+/// Replaces the connection state of a request with the state that `client` has on that connection.
 ///
 /// A trusted proxy can send the requests of many clients over one connection. State such as an authenticated connection to
 /// a backend belongs to one of them.
@@ -44,7 +44,7 @@ pub(crate) fn separate(extensions: &mut Extensions, client: IpAddr) {
     extensions.insert(state);
 }
 
-/// The maximum number of clients of one connection that have a state.
+/// The maximum number of clients per connection for which state is stored.
 const MAX_CLIENTS: usize = 64;
 
 #[cfg(test)]
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn each_client_of_a_connection_has_its_own_state() {
+    fn each_client_behind_a_proxy_connection_has_separate_state() {
         let connection = ClientConnection::default();
         let alice = state(&connection, [192, 0, 2, 1]);
         assert!(!Arc::ptr_eq(&alice, &state(&connection, [192, 0, 2, 2])));
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn drops_the_state_of_the_least_recent_client() {
+    fn evicts_the_state_of_the_least_recently_used_client() {
         let connection = ClientConnection::default();
         let (first, second) = (state(&connection, [192, 0, 2, 1]), state(&connection, [192, 0, 2, 2]));
         (0..MAX_CLIENTS as u8 - 2).for_each(|number| drop(state(&connection, [192, 0, 3, number])));
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_without_a_state_get_none() {
+    fn requests_without_connection_state_get_none() {
         let mut extensions = Extensions::new();
         separate(&mut extensions, [192, 0, 2, 1].into());
         assert!(extensions.is_empty());

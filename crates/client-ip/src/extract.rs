@@ -1,4 +1,4 @@
-//! The extractor for axum handlers.
+//! The axum extractor for the client's address.
 
 use axum::extract::FromRequestParts;
 use http::StatusCode;
@@ -6,7 +6,7 @@ use http::request::Parts;
 
 use crate::extensions::ClientIp;
 
-/// Extracts the extension, like [`Extension`](axum::Extension), with an error that names the missing layer.
+/// Extracts the client's address, or rejects with a message that names the missing layer.
 impl<S: Send + Sync> FromRequestParts<S> for ClientIp {
     type Rejection = (StatusCode, &'static str);
 

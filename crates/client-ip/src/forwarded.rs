@@ -1,4 +1,4 @@
-//! The elements of `Forwarded` (RFC 7239 §4), parsed strictly: one violation of the grammar invalidates an element.
+//! A strict parser for `Forwarded` (RFC 7239 §4): one grammar violation invalidates the whole element.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -16,7 +16,7 @@ pub(crate) fn hops(headers: &HeaderMap) -> impl Iterator<Item = Hop<'_>> {
     elements.filter(|element| !element.is_empty()).map(|element| parse_element(element).unwrap_or_default())
 }
 
-/// Splits a list at commas outside of quoted-strings, from the last element to the first.
+/// Splits a list at commas outside quoted-strings, from the last element to the first.
 ///
 /// RFC 9110 §5.6.1 and §5.6.4 specify lists and quoted-strings. Quotes are matched from right to left. An element that a
 /// trusted proxy appended is thus parsed correctly even if the client wrote an unpaired quote before it. From left to
@@ -41,7 +41,7 @@ fn elements(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Parses `forwarded-element`: pairs of a token and a value, each token at most once.
+/// Parses a `forwarded-element`: name-value pairs, in which each name occurs at most once.
 ///
 /// Whitespace is accepted around semicolons, as in other parameters (RFC 9110 §5.6.6). Unknown parameters are ignored if
 /// they are valid.
@@ -69,10 +69,10 @@ fn parse_element(element: &[u8]) -> Option<Hop<'_>> {
     Some(hop)
 }
 
-/// The maximum number of pairs in an element. RFC 7239 defines four.
+/// The maximum number of name-value pairs in one element of `Forwarded`. RFC 7239 defines four.
 const MAX_PAIRS: usize = 16;
 
-/// Splits an element at semicolons outside of quoted-strings.
+/// Splits an element of `Forwarded` at semicolons outside quoted-strings.
 fn pairs(element: &[u8]) -> impl Iterator<Item = &[u8]> {
     let (mut quoted, mut escaped) = (false, false);
     element.split(move |&byte| {
@@ -86,7 +86,7 @@ fn pairs(element: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Parses `value`: a token, or a quoted-string, whose content is returned without quoted-pairs (RFC 9110 §5.6.4).
+/// Parses a `value` of RFC 7239: a token, or a quoted-string, which is returned without escapes.
 fn parse_value(value: &[u8]) -> Option<Cow<'_, [u8]>> {
     let Some(rest) = value.strip_prefix(b"\"") else {
         return is_token(value).then_some(Cow::Borrowed(value));
@@ -109,8 +109,12 @@ fn parse_value(value: &[u8]) -> Option<Cow<'_, [u8]>> {
     Some(Cow::Owned(unescaped))
 }
 
-/// Parses `node` (RFC 7239 §6). The address is `None` for `unknown` and obfuscated identifiers.
-#[allow(clippy::option_option, reason = "a valid node without an address differs from an invalid node")]
+/// Parses a `node` (RFC 7239 §6), such as `192.0.2.1` or `"[2001:db8::1]:80"`. The address is `None` for `unknown` and
+/// obfuscated identifiers.
+#[allow(
+    clippy::option_option,
+    reason = "the outer Option distinguishes an invalid node from a valid node without an address"
+)]
 fn parse_node(node: &[u8]) -> Option<Option<IpAddr>> {
     let node = std::str::from_utf8(node).ok()?;
     let name_end = match node.starts_with('[') {
@@ -132,14 +136,18 @@ fn parse_node(node: &[u8]) -> Option<Option<IpAddr>> {
     }
 }
 
-/// Returns whether the text is an obfuscated identifier (RFC 7239 §6.3).
+/// Returns whether `text` is an obfuscated identifier (RFC 7239 §6.3), such as `_hidden`.
 fn is_obfuscated(text: &str) -> bool {
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     text.strip_prefix('_').is_some_and(|rest| !rest.is_empty() && rest.bytes().all(is_allowed))
 }
 
-/// Parses `proto`: the name of a URI scheme (RFC 3986 §3.1). The scheme is `None` if HTTP does not use it.
-#[allow(clippy::option_option, reason = "a valid scheme that is not used differs from an invalid name")]
+/// Parses the `proto` parameter: the name of a URI scheme (RFC 3986 §3.1). The scheme is `None` if HTTP does not use
+/// it.
+#[allow(
+    clippy::option_option,
+    reason = "the outer Option distinguishes an invalid name from a valid scheme that HTTP does not use"
+)]
 fn parse_proto(proto: &[u8]) -> Option<Option<Scheme>> {
     let is_scheme_byte = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-.".contains(byte);
     if !proto.first()?.is_ascii_alphabetic() || !proto.iter().all(is_scheme_byte) {
@@ -153,7 +161,7 @@ fn parse_proto(proto: &[u8]) -> Option<Option<Scheme>> {
     })
 }
 
-/// Returns whether the text is a token (RFC 9110 §5.6.2).
+/// Returns whether `text` is a token (RFC 9110 §5.6.2).
 fn is_token(text: &[u8]) -> bool {
     let is_token_byte = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
     !text.is_empty() && text.iter().all(is_token_byte)
@@ -179,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_elements_right_to_left_across_field_lines() {
+    fn parses_forwarded_right_to_left_across_field_lines() {
         for (lines, expected) in [
             (&["for=192.0.2.1"][..], &["192.0.2.1"][..]),
             (&["For=\"[2001:db8:cafe::17]:4711\""], &["2001:db8:cafe::17"]),
@@ -198,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn accepts_all_forms_of_the_grammar() {
+    fn forwarded_parser_accepts_all_forms_of_the_grammar() {
         for (element, address, scheme, host) in [
             ("for=\"192.0.2.1:80\"", Some("192.0.2.1"), None, None),
             ("for=\"192.0.2.1:_p1\"", Some("192.0.2.1"), None, None),
@@ -224,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_elements_that_violate_the_grammar() {
+    fn forwarded_parser_rejects_elements_that_violate_the_grammar() {
         let many = (0..=MAX_PAIRS).map(|number| format!("x{number}=1;")).collect::<String>() + "for=192.0.2.1";
         for element in [
             "192.0.2.1",

@@ -1,4 +1,4 @@
-//! The future and the body of the responses of [`ClientIpService`](crate::ClientIpService).
+//! The response future and response body of [`ClientIpService`](crate::ClientIpService).
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,7 +9,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::{Either, Full};
 use pin_project_lite::pin_project;
 
-/// The response body of the inner service, or of the error for a missing peer address.
+/// The body of the inner service's response, or of the error response for a missing peer address.
 pub type ResponseBody<B> = Either<B, Full<Bytes>>;
 
 pin_project! {

@@ -1,4 +1,4 @@
-//! The functions that the fuzz targets call: each takes any bytes and checks invariants.
+//! Functions for the fuzz targets: each checks invariants for arbitrary input bytes.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::LazyLock;
@@ -13,7 +13,7 @@ static TRUSTED: LazyLock<TrustedProxies> = LazyLock::new(|| "10.0.0.0/8, fd00::/
 const TRUSTED_PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 const UNTRUSTED_PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
-/// Checks the resolution of the client for any content of the forwarding fields.
+/// Checks the resolved client address for arbitrary values of the forwarding fields.
 ///
 /// - An untrusted peer is the client.
 /// - All hops of a trusted peer except the client are trusted.
@@ -52,7 +52,7 @@ pub fn forwarding_fields(bytes: &[u8]) {
     }
 }
 
-/// Checks that a CIDR that parses has a text form that parses to the same CIDR.
+/// Checks that the text form of a parsed CIDR parses to the same CIDR.
 pub fn cidr(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else { return };
     if let Ok(cidr) = text.parse::<Cidr>() {

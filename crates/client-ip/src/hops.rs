@@ -1,4 +1,4 @@
-//! The hops in a request's forwarding fields, from right to left: the nearest hop comes first.
+//! Hops in the forwarding fields of a request, from right to left: the nearest hop comes first.
 //!
 //! Several field lines with one name are one list (RFC 9110 §5.2), so the lines are read from the last to the first as
 //! well.
@@ -9,10 +9,10 @@ use std::net::{IpAddr, SocketAddr};
 use http::header::{HeaderMap, HeaderName};
 use http::uri::Scheme;
 
-/// A client or proxy that the request passed, as the next hop described it in a forwarding field.
+/// A client or proxy on the path of a request, as the next hop described it in a forwarding field.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Hop<'a> {
-    /// `None` for an obfuscated identifier, `unknown`, or an invalid address.
+    /// The address, or `None` for an obfuscated identifier, `unknown`, or an invalid address.
     pub(crate) address: Option<IpAddr>,
     /// The scheme of the request that the hop sent.
     pub(crate) scheme: Option<Scheme>,
@@ -20,7 +20,7 @@ pub(crate) struct Hop<'a> {
     pub(crate) host: Option<Cow<'a, [u8]>>,
 }
 
-/// Returns the hops in a field that lists addresses, such as `X-Forwarded-For`.
+/// Returns the hops in a list of addresses, such as the value of `X-Forwarded-For`.
 pub(crate) fn from_list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = Hop<'a>> {
     let lines = headers.get_all(name).iter().rev();
     let members = lines.flat_map(|line| line.as_bytes().rsplit(|&byte| byte == b','));
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_lists_right_to_left_across_field_lines() {
+    fn parses_address_list_right_to_left_across_field_lines() {
         for (lines, hops) in [
             (&["192.0.2.1"][..], &["192.0.2.1"][..]),
             (&["192.0.2.1, 192.0.2.2"], &["192.0.2.2", "192.0.2.1"]),

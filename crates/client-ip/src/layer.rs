@@ -1,4 +1,4 @@
-//! The [`ClientIpLayer`] type.
+//! A tower layer that determines the client's address.
 
 use std::sync::Arc;
 
@@ -27,14 +27,14 @@ pub struct ClientIpLayer {
 }
 
 impl ClientIpLayer {
-    /// Creates a layer that reads `X-Forwarded-For` from trusted proxies.
+    /// Creates a layer that uses the `X-Forwarded-For` of trusted proxies.
     ///
     /// A peer that is not trusted is the client, even if its header fields name another one.
     pub fn new(trusted: TrustedProxies) -> Self {
         Self { config: Arc::new(Config { trusted, source: ClientIpSource::default() }) }
     }
 
-    /// Sets the header field that trusted proxies report the client's address in; `X-Forwarded-For` by default.
+    /// Sets the header field in which trusted proxies report the client's address; default `X-Forwarded-For`.
     ///
     /// # Examples
     ///

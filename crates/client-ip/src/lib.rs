@@ -76,7 +76,7 @@ mod extensions;
 mod extract;
 mod forwarded;
 mod future;
-/// The functions that the fuzz targets call. Not part of the public API.
+/// Functions for the fuzz targets. Not part of the public API.
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
@@ -96,7 +96,7 @@ pub use self::resolve::{ClientIpSource, ClientIpSourceError};
 pub use self::service::ClientIpService;
 pub use self::trusted_proxies::{TrustedProxies, TrustedProxiesError};
 
-/// Compiles the examples of the README.
+/// Compiles the examples in the README as doc tests.
 #[cfg(all(doctest, feature = "axum"))]
 #[doc = include_str!("../README.md")]
 struct ReadmeExamples;

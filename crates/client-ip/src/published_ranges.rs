@@ -1,4 +1,4 @@
-//! Named address ranges: the reserved ones, and those that CDNs publish.
+//! Named IP address ranges: reserved ranges, and the published ranges of CDNs.
 //!
 //! To update a list, compare it with the publisher's page, which is linked at the list, and set the date below.
 
@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use crate::cidr::Cidr;
 
-/// A content delivery network that publishes its addresses.
+/// A content delivery network (CDN) that publishes its IP address ranges.
 ///
 /// A CDN serves many customers and forwards most header fields of a client unchanged. A request from a CDN's address
 /// therefore proves only the fields that the CDN sets itself.
@@ -25,7 +25,7 @@ pub enum Cdn {
 impl Cdn {
     const ALL: [Self; 3] = [Self::Cloudflare, Self::Fastly, Self::CloudFront];
 
-    /// Returns the CDN that publishes `address` as its own.
+    /// Returns the CDN whose published address ranges contain `address`.
     pub fn from_address(address: IpAddr) -> Option<Self> {
         static RANGES: LazyLock<Vec<(Cidr, Cdn)>> = LazyLock::new(|| {
             let parsed = |cdn: Cdn| cdn.ranges().iter().filter_map(move |range| Some((range.parse().ok()?, cdn)));
@@ -43,17 +43,17 @@ impl Cdn {
     }
 }
 
-/// The month in which the address ranges of the CDNs were last updated, such as `2026-11`.
+/// The month of the last update of the CDN address ranges, such as `2026-11`.
 ///
 /// Addresses that a CDN started to use later are not trusted until this crate is updated or the ranges are listed
 /// explicitly.
 pub const PUBLISHED_RANGES_DATE: &str = "2026-11";
 
-/// The private and link-local ranges (RFC 1918, RFC 6598, RFC 3927, RFC 4193, RFC 4291 §2.5.6).
+/// Private and link-local address ranges (RFC 1918, RFC 6598, RFC 3927, RFC 4193, RFC 4291 §2.5.6).
 pub(crate) const PRIVATE: &[&str] =
     &["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16", "fc00::/7", "fe80::/10"];
 
-/// The loopback ranges (RFC 1122 §3.2.1.3, RFC 4291 §2.5.3).
+/// Loopback address ranges (RFC 1122 §3.2.1.3, RFC 4291 §2.5.3).
 pub(crate) const LOOPBACK: &[&str] = &["127.0.0.0/8", "::1/128"];
 
 /// The address ranges of Cloudflare, from <https://www.cloudflare.com/ips/>.

@@ -1,4 +1,4 @@
-//! The resolution of the client from the peer and the header fields.
+//! Determines the client from the TCP peer address and the forwarding fields.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -28,11 +28,11 @@ pub enum ClientIpSource {
     /// `X-Forwarded-For`, a list of addresses.
     #[default]
     XForwardedFor,
-    /// `Forwarded` (RFC 7239), a list whose `for` parameters are addresses.
+    /// `Forwarded` (RFC 7239), a list of elements whose `for` parameter is an address.
     Forwarded,
-    /// A field that contains only the client's address, such as `CF-Connecting-IP`.
+    /// A header field that contains only the client's address, such as `CF-Connecting-IP`.
     Header(HeaderName),
-    /// No field: the TCP peer is always the client.
+    /// No header field: the TCP peer is always the client.
     None,
 }
 
@@ -70,15 +70,15 @@ pub struct ClientIpSourceError(String);
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The client's address, and what a trusted peer reported about the request.
+/// The client's address, and the forwarding data that a trusted peer reported.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Resolved {
     pub(crate) client: IpAddr,
-    /// The data that the peer reported, or `None` if the peer is not trusted.
+    /// The forwarding data that the peer reported, or `None` if the peer is not trusted.
     pub(crate) trusted: Option<TrustedPeer>,
 }
 
-/// Determines the client from the TCP peer and the forwarding fields.
+/// Determines the client's address from the TCP peer and the forwarding fields.
 ///
 /// `peer` must be in canonical form: IPv4 if it was IPv4-mapped.
 pub(crate) fn resolve(
@@ -101,7 +101,7 @@ pub(crate) fn resolve(
     Resolved { client: reported.hops.first().copied().unwrap_or(peer), trusted: Some(reported) }
 }
 
-/// Collects the hops from the nearest one to the first that is not trusted, which is the client.
+/// Collects the hops from right to left, up to and including the first untrusted hop: the client.
 ///
 /// Each element was written by the hop to its right, so the last element that is collected was written by a trusted hop as
 /// well. The scheme and host of the element nearest to the client are used.
@@ -123,7 +123,7 @@ fn walk<'a>(nearest_first: impl Iterator<Item = Hop<'a>>, trusted: &TrustedProxi
     reported
 }
 
-/// The maximum number of hops that are read from a request.
+/// The maximum number of hops that are read from the forwarding fields of a request.
 ///
 /// Without it, a client could fill its request head with trusted addresses, each of which costs time and is forwarded.
 pub(crate) const MAX_HOPS: usize = 64;
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn trusted_peer_lacks_client_if_the_source_field_has_no_address() {
+    fn reports_a_missing_client_if_the_source_field_has_no_address() {
         let trusted: TrustedProxies = "10.0.0.0/8".parse().unwrap();
         for (source, line, expected) in [
             ("x-forwarded-for", "192.0.2.1", false),
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn stops_after_64_trusted_hops() {
+    fn examines_at_most_64_trusted_hops() {
         let trusted: TrustedProxies = "10.0.0.0/8".parse().unwrap();
         let line = "10.0.0.1,".repeat(3000) + "10.0.0.2";
         let resolved = resolve("10.0.0.3".parse().unwrap(), &xff(&[line]), &trusted, &ClientIpSource::XForwardedFor);
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_scheme_and_host_from_the_element_nearest_to_the_client() {
+    fn uses_scheme_and_host_of_the_forwarded_element_nearest_to_the_client() {
         let trusted: TrustedProxies = "10.0.0.0/8".parse().unwrap();
         for (line, scheme, host) in [
             ("for=192.0.2.7;proto=https;host=a.example", Some(Scheme::HTTPS), Some("a.example")),
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn named_header_is_a_single_hop() {
+    fn single_address_field_is_read_as_one_hop() {
         let trusted: TrustedProxies = "cloudflare".parse().unwrap();
         let source = ClientIpSource::Header(HeaderName::from_static("cf-connecting-ip"));
         let mut headers = HeaderMap::new();
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn source_parses_from_and_formats_as_the_field_name() {
+    fn client_ip_source_round_trips_through_its_field_name() {
         for (name, source) in [
             ("X-Forwarded-For", ClientIpSource::XForwardedFor),
             ("forwarded", ClientIpSource::Forwarded),
@@ -245,7 +245,7 @@ mod tests {
         assert!("two words".parse::<ClientIpSource>().unwrap_err().to_string().contains("\"two words\""));
     }
 
-    /// Returns the elements that a client and a chain of trusted proxies write, in several notations.
+    /// Returns the list elements that a client and a chain of trusted proxies write, in several notations.
     fn chain(source: &ClientIpSource, hops: &[(u32, u8)]) -> Vec<String> {
         let client = (CLIENT, 0);
         let hops = hops.iter().map(|(hop, style)| (u32::from(Ipv4Addr::new(10, 0, 0, 0)) | (hop & 0xff_ffff), *style));
@@ -272,7 +272,7 @@ mod tests {
 
     const CLIENT: u32 = u32::from_be_bytes([192, 0, 2, 33]);
 
-    /// Generates field values with many characters that have a meaning in lists and quoted-strings.
+    /// Generates field values that contain many delimiters of lists and quoted-strings.
     fn garbage() -> impl Strategy<Value = Vec<u8>> {
         let byte = prop_oneof![
             4 => proptest::sample::select(&b"\",;\\=,\" []:_"[..]),
@@ -284,7 +284,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn text_to_the_left_of_the_client_never_changes_the_result(
+        fn list_elements_left_of_the_client_never_change_the_result(
             garbage in proptest::collection::vec(garbage(), 0..3),
             hops in proptest::collection::vec(any::<(u32, u8)>(), 0..MAX_HOPS - 1),
             lines in proptest::collection::vec(any::<bool>(), MAX_HOPS),
@@ -309,7 +309,7 @@ mod tests {
         }
 
         #[test]
-        fn untrusted_peer_is_the_client_regardless_of_its_fields(lines in proptest::collection::vec(garbage(), 0..3)) {
+        fn untrusted_peer_is_client_regardless_of_forwarding_fields(lines in proptest::collection::vec(garbage(), 0..3)) {
             let trusted: TrustedProxies = "10.0.0.0/8".parse().unwrap();
             for source in [ClientIpSource::XForwardedFor, ClientIpSource::Forwarded, ClientIpSource::Header(X_FORWARDED_FOR)] {
                 let mut headers = HeaderMap::new();

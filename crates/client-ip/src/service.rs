@@ -1,4 +1,4 @@
-//! The service, which resolves the client of each request.
+//! A service that determines the client of each request.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

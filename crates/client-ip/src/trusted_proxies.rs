@@ -1,4 +1,4 @@
-//! The set of trusted proxies, and its text form.
+//! The set of trusted proxies, and the parser for its text form.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::cidr::{Cidr, CidrError};
 use crate::published_ranges::{self, Cdn};
 
-/// The set of proxies that are trusted to report the client's address, the scheme and the request ID.
+/// A set of proxies that are trusted to report the client's address, the scheme and the request ID.
 ///
 /// Other header fields of a trusted proxy are not trusted, because most proxies forward them as the client sent them.
 ///
@@ -32,18 +32,18 @@ pub struct TrustedProxies {
 }
 
 impl TrustedProxies {
-    /// Creates the empty set: every peer is the client itself.
+    /// Creates an empty set, with which every peer is the client itself.
     pub fn none() -> Self {
         Self::default()
     }
 
-    /// Adds the addresses in `range` to the trusted ones.
+    /// Adds the addresses in `range` to the trusted proxies.
     #[must_use]
     pub fn trust(self, range: Cidr) -> Self {
         self.trust_all([range])
     }
 
-    /// Adds the private ranges: RFC 1918, RFC 4193 (`fc00::/7`), RFC 6598 (`100.64.0.0/10`) and link-local.
+    /// Adds private and link-local ranges: RFC 1918, RFC 4193 (`fc00::/7`) and RFC 6598 (`100.64.0.0/10`).
     #[must_use]
     pub fn trust_private(self) -> Self {
         self.trust_published(published_ranges::PRIVATE)
@@ -55,12 +55,12 @@ impl TrustedProxies {
         self.trust_published(published_ranges::LOOPBACK)
     }
 
-    /// Returns whether `address` is trusted.
+    /// Returns whether `address` belongs to a trusted proxy.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.ranges.iter().any(|range| range.contains(address))
     }
 
-    /// Returns whether the set is empty.
+    /// Returns whether the set contains no proxies.
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
     }
@@ -115,10 +115,10 @@ impl FromStr for TrustedProxies {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrustedProxiesError {
-    /// An entry is not a valid address or range.
+    /// An entry of the list is not a valid address or range.
     #[error(transparent)]
     Cidr(#[from] CidrError),
-    /// An entry is neither a valid range nor a known name such as `private`.
+    /// An entry of the list is neither a valid range nor a known name such as `private`.
     #[error(
         "unknown trusted proxy {0:?}: expected a CIDR, an address, private, loopback, cloudflare, fastly, cloudfront or none"
     )]
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn trusts_addresses_in_listed_names_and_ranges() {
+    fn trusts_only_addresses_in_the_listed_names_and_ranges() {
         for (list, address, trusted) in [
             ("", "127.0.0.1", false),
             ("none", "127.0.0.1", false),
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_list_the_accepted_values() {
+    fn trusted_proxies_error_lists_the_accepted_values() {
         assert!("cloudfare".parse::<TrustedProxies>().unwrap_err().to_string().contains("cloudflare"));
         assert_eq!(
             "10.0.0.0/8,10.0.0.0/40".parse::<TrustedProxies>().unwrap_err().to_string(),

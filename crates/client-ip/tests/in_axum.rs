@@ -1,4 +1,4 @@
-//! The layer in an axum router.
+//! Tests of [`ClientIpLayer`] in an axum router.
 #![cfg(feature = "axum")]
 #![allow(clippy::unwrap_used)]
 
@@ -24,7 +24,7 @@ async fn text(response: axum::response::Response) -> String {
 }
 
 #[tokio::test]
-async fn takes_the_peer_from_connect_info() {
+async fn reads_the_peer_address_from_connect_info() {
     let request = Request::get("/")
         .extension(ConnectInfo::<SocketAddr>("10.0.0.1:1".parse().unwrap()))
         .header("x-forwarded-for", "192.0.2.1");
@@ -33,20 +33,20 @@ async fn takes_the_peer_from_connect_info() {
 }
 
 #[tokio::test]
-async fn inner_layers_get_connect_info_as_peer_addr() {
+async fn inserts_peer_addr_from_connect_info_for_inner_layers() {
     let request = Request::get("/peer").extension(ConnectInfo::<SocketAddr>("10.0.0.1:1".parse().unwrap()));
     assert_eq!(text(app().oneshot(request.body(Body::empty()).unwrap()).await.unwrap()).await, "10.0.0.1:1");
 }
 
 #[tokio::test]
-async fn missing_peer_address_is_a_500_that_names_the_fix() {
+async fn missing_peer_address_causes_500_with_a_fix_in_the_body() {
     let response = app().oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
     assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
     assert!(text(response).await.contains("into_make_service_with_connect_info"));
 }
 
 #[tokio::test]
-async fn extractor_without_the_layer_is_a_500_that_names_the_layer() {
+async fn extractor_without_the_layer_causes_500_with_the_layer_name_in_the_body() {
     let without_layer = axum::Router::new().route("/", get(async |ClientIp(ip): ClientIp| ip.to_string()));
     let response = without_layer.oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
     assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);

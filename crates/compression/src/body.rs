@@ -1,4 +1,4 @@
-//! The body of responses: compressed, or that of the inner service.
+//! Response bodies: compressed, or unchanged from the inner service.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -22,7 +22,7 @@ use crate::encoder_limit::EncoderPermit;
 use crate::response::remove_digests;
 
 pin_project! {
-    /// The body of a response of [`CompressionService`](crate::CompressionService).
+    /// The response body of [`CompressionService`](crate::CompressionService).
     pub struct ResponseBody<B>
     where
         B: Body,
@@ -50,12 +50,13 @@ impl<B: Body> ResponseBody<B> {
         Self { kind: Kind::Original { body } }
     }
 
-    /// Creates the body of a response to HEAD. It has no content and does not know the size of that of GET.
+    /// Creates the empty body of a response to HEAD. It has no content and does not know the size of that of GET.
     pub(crate) fn head(body: B) -> Self {
         Self { kind: Kind::Head { _body: body } }
     }
 
-    /// Compresses `body`. The result is always ready: tower-http has no other way to build its body than a future.
+    /// Compresses `body` with a content coding. The result is always ready: tower-http has no other way to build its
+    /// body than a future.
     pub(crate) fn coded(body: B, coding: Coding, permit: EncoderPermit, cx: &mut Context<'_>) -> Poll<Self> {
         let mut request = Request::new(BudgetedBody::new(body));
         request.headers_mut().insert(ACCEPT_ENCODING, coding.header_value());
@@ -67,7 +68,7 @@ impl<B: Body> ResponseBody<B> {
     }
 }
 
-/// A service that responds with the body of the request.
+/// A service that returns the request body as the response body.
 struct Echo;
 
 impl<B> Service<Request<B>> for Echo {
@@ -84,7 +85,7 @@ impl<B> Service<Request<B>> for Echo {
     }
 }
 
-/// A predicate for responses that this crate has already chosen.
+/// A predicate that compresses every response, because this crate has already selected them.
 #[derive(Clone, Copy)]
 struct Always;
 

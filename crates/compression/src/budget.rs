@@ -17,12 +17,12 @@ use pin_project_lite::pin_project;
 use tokio::runtime::Handle;
 use tokio::task::yield_now;
 
-/// The number of bytes that a body may compress before it waits. Brotli, the slowest coding, needs about a
-/// millisecond for them.
+/// The number of bytes that a response body may compress before it yields to other tasks. Brotli, the slowest coding,
+/// needs about a millisecond for them.
 pub(crate) const BUDGET: usize = 32 << 10;
 
 pin_project! {
-    /// A body that yields its data in chunks, and waits whenever it has used up its budget.
+    /// A response body that yields its data in chunks, and waits when its compression budget is exhausted.
     pub(crate) struct BudgetedBody<B> {
         #[pin]
         body: B,
@@ -76,7 +76,8 @@ impl<B: Body> Body for BudgetedBody<B> {
     }
 }
 
-/// A body's entry in its worker's queue. If it is dropped, the queue continues with the next one.
+/// The entry of one response body in the compression queue of its worker. If it is dropped, the queue continues with
+/// the next one.
 #[derive(Debug)]
 struct Waiter {
     is_woken: AtomicBool,
@@ -100,7 +101,8 @@ thread_local! {
     static QUEUE: Arc<Queue> = Arc::default();
 }
 
-/// The bodies of one worker that wait for their next budget. There are at most as many as encoders.
+/// The response bodies of one worker that wait for their next compression budget. There are at most as many as
+/// encoders.
 #[derive(Debug, Default)]
 struct Queue {
     state: Mutex<State>,
@@ -113,7 +115,7 @@ struct State {
 }
 
 impl Queue {
-    /// Adds an entry to the end of this worker's queue.
+    /// Adds a response body to the end of this worker's compression queue.
     fn join(waker: &Waker) -> Arc<Waiter> {
         let waiter = Arc::new(Waiter { is_woken: AtomicBool::new(false), waker: Mutex::new(waker.clone()) });
         let Ok(runtime) = Handle::try_current() else {
@@ -131,7 +133,7 @@ impl Queue {
     }
 }
 
-/// The task that wakes the entries of the queue one by one. It ends when the queue is empty.
+/// A task that wakes the response bodies in the compression queue one by one. It ends when the queue is empty.
 struct Scheduler {
     queue: Arc<Queue>,
     is_over: bool,
@@ -161,7 +163,7 @@ impl Scheduler {
 }
 
 impl Drop for Scheduler {
-    /// Handles the end of the runtime before that of the queue: another runtime may use this thread.
+    /// Marks the queue as not running if the runtime ends first, because another runtime may use this thread.
     fn drop(&mut self) {
         if !self.is_over {
             let mut state = self.queue.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -183,7 +185,7 @@ mod tests {
         BudgetedBody::new(Full::new(Bytes::from(vec![7; LARGE])))
     }
 
-    /// Reads to the end, and calls `note` with the length of each chunk.
+    /// Reads a body to its end, and calls `note` with the length of each chunk.
     async fn read(mut body: BudgetedBody<Full<Bytes>>, note: impl Fn(usize)) -> usize {
         let mut length = 0;
         while let Some(frame) = body.frame().await {
@@ -195,7 +197,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn splits_large_frame_into_chunks() {
+    async fn splits_large_frame_into_chunks_of_the_budget() {
         let body = large();
         assert_eq!(body.size_hint().exact(), Some(LARGE as u64));
         let pieces = RefCell::new(Vec::new());
@@ -212,7 +214,7 @@ mod tests {
         assert!(body.is_end_stream());
     }
 
-    /// Polls a future once and returns its output.
+    /// Polls a future once, and returns its output.
     fn once<F: Future>(future: F) -> F::Output {
         match std::pin::pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(output) => output,
@@ -220,9 +222,9 @@ mod tests {
         }
     }
 
-    /// Regardless of the number of bodies, another task runs after each chunk.
+    /// Other tasks run after each compressed chunk, regardless of the number of bodies.
     #[tokio::test]
-    async fn wakes_one_body_between_two_polls_of_the_sockets() {
+    async fn wakes_at_most_one_body_per_poll_of_the_sockets() {
         let pieces = Arc::new(AtomicUsize::new(0));
         for _ in 0..16 {
             let pieces = Arc::clone(&pieces);
@@ -244,7 +246,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn dropped_or_idle_body_does_not_block_others() {
+    async fn dropped_or_idle_body_does_not_block_other_bodies() {
         let (mut dropped, mut idle) = (large(), large());
         for body in [&mut dropped, &mut idle] {
             once(body.frame()).unwrap().unwrap();

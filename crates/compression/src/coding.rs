@@ -1,4 +1,4 @@
-//! The content codings, and the choice of one by `Accept-Encoding`.
+//! Content codings, and their selection by `Accept-Encoding`.
 
 use http::HeaderValue;
 
@@ -6,19 +6,19 @@ use http::HeaderValue;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Coding {
-    /// `zstd` (RFC 8878).
+    /// The content coding `zstd` (RFC 8878).
     Zstd,
-    /// `br`, Brotli (RFC 7932).
+    /// The content coding `br`, Brotli (RFC 7932).
     Brotli,
-    /// `gzip` (RFC 1952).
+    /// The content coding `gzip` (RFC 1952).
     Gzip,
 }
 
 impl Coding {
-    /// All codings. Of those that the client prefers equally, the first is used.
+    /// All content codings that the layer can apply. Of those that the client prefers equally, the first is used.
     pub const ALL: [Self; 3] = [Self::Zstd, Self::Brotli, Self::Gzip];
 
-    /// Returns the name of the coding in `Content-Encoding`.
+    /// Returns the name of the coding as it appears in `Content-Encoding`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Zstd => "zstd",
@@ -42,7 +42,7 @@ impl Coding {
     }
 }
 
-/// A set of codings.
+/// A set of content codings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CodingSet(u8);
 
@@ -60,20 +60,20 @@ impl FromIterator<Coding> for CodingSet {
     }
 }
 
-/// The preferences of a client, from the lines of its `Accept-Encoding` (RFC 9110 §12.5.3).
+/// The weights of the content codings in a client's `Accept-Encoding` (RFC 9110 §12.5.3).
 ///
 /// Weights are in thousandths.
 #[derive(Debug, Default)]
 pub(crate) struct Preferences {
     codings: [Option<u16>; Coding::ALL.len()],
     identity: Option<u16>,
-    /// The weight of `*`, for codings that are not listed.
+    /// The weight of `*`, which applies to all codings that `Accept-Encoding` does not list.
     others: Option<u16>,
     members: usize,
 }
 
 impl Preferences {
-    /// Reads one field line. Several lines are one list (RFC 9110 §5.3).
+    /// Adds the codings of one `Accept-Encoding` field line. Several lines are one list (RFC 9110 §5.3).
     pub(crate) fn read(&mut self, line: &[u8]) {
         for member in line.split(|&byte| byte == b',') {
             if self.members == MAX_MEMBERS {
@@ -100,7 +100,7 @@ impl Preferences {
         }
     }
 
-    /// Returns the coding that the client prefers, unless it prefers none.
+    /// Returns the coding with the highest weight, or `None` if the client prefers no compression.
     pub(crate) fn preferred(&self, enabled: CodingSet) -> Option<Coding> {
         if self.members == 0 {
             return None;
@@ -114,13 +114,14 @@ impl Preferences {
     }
 }
 
-/// The weight 1.
+/// The weight 1, in thousandths.
 const FULL_WEIGHT: u16 = 1000;
 
-/// The maximum number of members that are read. Fewer codings are registered, but a client could send thousands.
+/// The maximum number of `Accept-Encoding` members that are read. Fewer codings are registered, but a client could send
+/// thousands.
 const MAX_MEMBERS: usize = 64;
 
-/// Splits a member into the name of the coding and its weight.
+/// Splits a member of `Accept-Encoding` into the coding name and the weight.
 fn parse_member(member: &[u8]) -> Option<(&[u8], u16)> {
     match member.iter().position(|&byte| byte == b';') {
         None => Some((member, FULL_WEIGHT)),
@@ -128,7 +129,7 @@ fn parse_member(member: &[u8]) -> Option<(&[u8], u16)> {
     }
 }
 
-/// Parses `q=` with at most three decimal places (RFC 9110 §12.4.2).
+/// Parses a weight parameter (`q=`) with at most three decimal places (RFC 9110 §12.4.2).
 fn parse_weight(parameter: &[u8]) -> Option<u16> {
     let [b'q' | b'Q', b'=', whole @ (b'0' | b'1'), rest @ ..] = parameter else { return None };
     let places = match rest {
@@ -154,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn chooses_the_coding_that_the_client_prefers() {
+    fn selects_the_coding_that_the_client_prefers() {
         for (lines, expected) in [
             (&["gzip"][..], Some("gzip")),
             (&["GZIP"], Some("gzip")),
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_a_limited_number_of_members() {
+    fn reads_a_limited_number_of_accept_encoding_members() {
         assert_eq!(preferred(&[&("made-up,".repeat(63) + "br")], CodingSet::ALL), Some("br"));
         assert_eq!(preferred(&[&("made-up,".repeat(64) + "br")], CodingSet::ALL), None);
         assert_eq!(preferred(&[&"made-up,".repeat(3000), "br"], CodingSet::ALL), None);

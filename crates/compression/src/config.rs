@@ -1,9 +1,9 @@
-//! The configuration of a layer.
+//! The configuration of [`CompressionLayer`](crate::CompressionLayer).
 
 use crate::coding::CodingSet;
 use crate::encoder_limit::{self, EncoderLimit};
 
-/// The configuration that a layer copies into its services.
+/// The configuration that a [`CompressionLayer`](crate::CompressionLayer) copies into its services.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Config {
     pub(crate) codings: CodingSet,

@@ -1,8 +1,8 @@
-//! The limit on concurrent encoders.
+//! A limit on concurrent compressions.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// A limit on the number of responses that are compressed at the same time.
+/// A limit on the number of responses that are compressed concurrently.
 ///
 /// A brotli encoder takes up to thirty megabytes for a long body. Without a limit, clients that request large responses
 /// without reading them could cause thousands of encoders. Beyond the limit, responses are sent uncompressed.
@@ -25,11 +25,11 @@ pub struct EncoderLimit {
     max: usize,
 }
 
-/// The limit of all layers that have none of their own.
+/// The process-wide limit, which applies to all layers without a separate limit.
 pub(crate) static DEFAULT: EncoderLimit = EncoderLimit::new(64);
 
 impl EncoderLimit {
-    /// Creates a limit of `max` encoders.
+    /// Creates a limit of `max` concurrent compressions.
     pub const fn new(max: usize) -> Self {
         Self { used: AtomicUsize::new(0), max }
     }
@@ -40,7 +40,7 @@ impl EncoderLimit {
     }
 }
 
-/// A permit to use an encoder.
+/// A permit to compress one response.
 #[derive(Debug)]
 pub(crate) struct EncoderPermit(&'static EncoderLimit);
 
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_the_number_of_encoders() {
+    fn limits_the_number_of_concurrent_encoders() {
         static LIMIT: EncoderLimit = EncoderLimit::new(3);
         let mut permits: Vec<_> = (0..3).map_while(|_| LIMIT.acquire()).collect();
         assert_eq!(permits.len(), 3);

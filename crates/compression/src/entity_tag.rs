@@ -1,4 +1,4 @@
-//! The entity tags of compressed variants (RFC 9110 §8.8.3).
+//! Entity tags of compressed variants (RFC 9110 §8.8.3).
 //!
 //! A strong tag of the inner service names the uncompressed representation, so the compressed variants get tags of their
 //! own: `"v1"` becomes `"v1-br"`. If the inner service's tag itself ends in such a suffix, the tag of the uncompressed
@@ -9,7 +9,7 @@ use http::HeaderValue;
 
 use crate::coding::Coding;
 
-/// A variant that the layer serves for a representation from the inner service.
+/// A variant of the inner service's representation: compressed or unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Variant {
     Coded(Coding),
@@ -30,7 +30,7 @@ impl Variant {
     }
 }
 
-/// A strong entity tag.
+/// A strong entity tag, split into its opaque text and its quotes.
 ///
 /// Some applications omit the quotes. Such a tag is not valid, but clients send it back, so it is treated like the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub(crate) struct StrongTag<'a> {
 }
 
 impl<'a> StrongTag<'a> {
-    /// Parses an entity tag. Returns `None` for a weak or malformed tag, a date, and `*`.
+    /// Parses a strong entity tag. Returns `None` for a weak or malformed tag, a date, and `*`.
     pub(crate) fn parse(tag: &'a [u8]) -> Option<Self> {
         match tag {
             [b'"', opaque @ .., b'"'] if !opaque.contains(&b'"') => Some(Self { opaque, is_quoted: true }),
@@ -50,7 +50,7 @@ impl<'a> StrongTag<'a> {
         }
     }
 
-    /// Splits a client's entity tag into the inner service's and the variant, if it has a suffix.
+    /// Splits an entity tag with a variant suffix into the inner service's entity tag and the variant.
     pub(crate) fn split(self) -> Option<(Self, Variant)> {
         Variant::ALL.into_iter().find_map(|variant| {
             let opaque = self.opaque.strip_suffix(variant.suffix())?;
@@ -60,7 +60,7 @@ impl<'a> StrongTag<'a> {
         })
     }
 
-    /// Returns the entity tag of a variant, or `None` if it is the inner service's.
+    /// Returns the entity tag of a variant, or `None` if the inner service's tag is used unchanged.
     pub(crate) fn of_variant(self, variant: Variant) -> Option<HeaderValue> {
         if variant == Variant::Identity && self.split().is_none() {
             return None;
@@ -78,7 +78,7 @@ impl<'a> StrongTag<'a> {
     }
 }
 
-/// Whether an entity tag of the inner service could be mistaken for a compressed variant's.
+/// Returns whether an inner service's entity tag ends like the tag of a compressed variant.
 pub(crate) fn has_suffix(etag: &HeaderValue) -> bool {
     // Few tags end in the last letter of a suffix, so that most responses need no more than this.
     let opaque = etag.as_bytes().strip_suffix(b"\"").unwrap_or(etag.as_bytes());
@@ -86,7 +86,7 @@ pub(crate) fn has_suffix(etag: &HeaderValue) -> bool {
         && StrongTag::parse(etag.as_bytes()).and_then(StrongTag::split).is_some()
 }
 
-/// Returns the members of a list of entity tags, such as `If-Match`.
+/// Returns the members of a list of entity tags, such as the value of `If-Match`.
 ///
 /// A comma within quotes is part of a tag. Unlike in other lists, a backslash is not an escape.
 pub(crate) fn members(mut list: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -150,14 +150,14 @@ mod tests {
     }
 
     #[test]
-    fn does_not_split_a_suffix_off_an_unquoted_tag_if_the_rest_is_invalid() {
+    fn does_not_split_an_unquoted_entity_tag_if_the_remainder_is_invalid() {
         for tag in ["-br", "*-gzip"] {
             assert_eq!(StrongTag::parse(tag.as_bytes()).unwrap().split(), None, "{tag}");
         }
     }
 
     #[test]
-    fn splits_lists_at_commas_outside_of_quotes() {
+    fn splits_entity_tag_lists_at_commas_outside_quotes() {
         for (list, expected) in [
             ("\"a\", W/\"b\" ,\"c\"", &["\"a\"", "W/\"b\"", "\"c\""][..]),
             ("\"a,b\",c", &["\"a,b\"", "c"]),

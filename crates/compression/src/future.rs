@@ -1,4 +1,4 @@
-//! The future of the responses of [`CompressionService`](crate::CompressionService).
+//! The response future of [`CompressionService`](crate::CompressionService).
 
 use std::future::Future;
 use std::pin::Pin;

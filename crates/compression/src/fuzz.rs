@@ -7,7 +7,7 @@ use crate::coding::{Coding, CodingSet};
 use crate::entity_tag::{self, StrongTag, Variant};
 use crate::request::RequestContext;
 
-/// Checks that the inner service gets the conditions of a client with its own tags.
+/// Checks that conditional requests reach the inner service with its own entity tags.
 ///
 /// The lines are `Accept-Encoding`, then values of the conditions.
 ///
@@ -56,7 +56,7 @@ mod tests {
     use rproxy_seeds::run;
 
     #[test]
-    fn conditions_map_back_to_inner_service_entity_tags_for_mutated_seeds() {
+    fn entity_tags_in_conditions_map_back_to_the_inner_service_for_mutated_seeds() {
         run(env!("CARGO_MANIFEST_DIR"), "conditions", conditions);
     }
 }

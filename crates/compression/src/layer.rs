@@ -1,4 +1,4 @@
-//! The [`CompressionLayer`] type.
+//! A tower layer that compresses responses.
 
 use tower_layer::Layer;
 
@@ -24,18 +24,18 @@ pub struct CompressionLayer {
 }
 
 impl CompressionLayer {
-    /// Creates a layer with all codings, for responses of at least 256 bytes.
+    /// Creates a layer with all content codings, for responses of at least 256 bytes.
     pub const fn new() -> Self {
         Self { config: Config::DEFAULT }
     }
 
-    /// Sets the codings that the layer applies. The order is that of [`Coding::ALL`].
+    /// Sets the content codings that the layer applies. The order is that of [`Coding::ALL`].
     pub fn codings(mut self, codings: impl IntoIterator<Item = Coding>) -> Self {
         self.config.codings = codings.into_iter().collect();
         self
     }
 
-    /// Sets the size in bytes from which a response is compressed. Smaller responses hardly shrink.
+    /// Sets the minimum size in bytes of a response to compress. Smaller responses hardly shrink.
     ///
     /// A response of unknown size is compressed.
     pub const fn min_size(mut self, bytes: u64) -> Self {
@@ -43,7 +43,7 @@ impl CompressionLayer {
         self
     }
 
-    /// Sets the limit on concurrent encoders.
+    /// Sets the limit on concurrent compressions.
     ///
     /// By default, all layers of the process share a limit of 64.
     pub const fn encoder_limit(mut self, limit: &'static EncoderLimit) -> Self {

@@ -1,4 +1,4 @@
-//! Middleware that compresses responses with brotli, gzip or zstd.
+//! Middleware that compresses responses with Brotli, gzip or zstd.
 //!
 //! [`CompressionLayer`] applies the content coding that the client prefers to responses that shrink and may be changed.
 //! Conditional requests, HEAD, ranges and digests stay correct.

@@ -1,6 +1,6 @@
-//! The media types that are worth compressing.
+//! Media types that are worth compressing.
 
-/// Returns whether content of the type in `Content-Type` is usually text, or binary without compression of its own.
+/// Returns whether content of this `Content-Type` is usually text or an uncompressed binary format.
 pub(crate) fn is_compressible(content_type: &[u8]) -> bool {
     let media_type = content_type.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
     let mut buffer = [0; LONGEST];
@@ -18,20 +18,20 @@ pub(crate) fn is_compressible(content_type: &[u8]) -> bool {
     has_suffix_for_text(name) || COMPRESSIBLE.binary_search(&&*name).is_ok()
 }
 
-/// Returns whether the type has a suffix such as `+json` (RFC 6839 §4, RFC 9512).
+/// Returns whether the media type has a text suffix such as `+json` (RFC 6839 §4, RFC 9512).
 fn has_suffix_for_text(media_type: &[u8]) -> bool {
     let Some(plus) = media_type.iter().rposition(|&byte| byte == b'+') else { return false };
     let is = |suffix: &&[u8]| media_type[plus + 1..].eq_ignore_ascii_case(suffix);
     [&b"json"[..], b"xml", b"text", b"yaml"].iter().any(is)
 }
 
-/// The image formats without compression of their own.
+/// Image formats that are not compressed.
 const IMAGES: [&[u8]; 4] = [b"bmp", b"vnd.microsoft.icon", b"x-icon", b"x-ms-bmp"];
 
-/// A length that exceeds that of each type in the list.
+/// A length that is greater than that of every media type in the list.
 const LONGEST: usize = 64;
 
-/// The types beside `text/*`, images and those with a suffix for text.
+/// Compressible media types other than `text/*`, images, and types with a text suffix.
 ///
 /// They are those of Caddy, Cloudflare and the nginx configuration of HTML5 Boilerplate, with newer names. Types with
 /// compression of their own are not here, such as WOFF and most images, nor gRPC, which compresses each message. The list
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn list_is_sorted_and_lower_case() {
+    fn media_type_list_is_sorted_and_lower_case() {
         assert!(COMPRESSIBLE.is_sorted());
         let is_plain = |name: &&[u8]| name.len() <= LONGEST && **name == *name.to_ascii_lowercase();
         assert!(COMPRESSIBLE.iter().all(is_plain));
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn recognises_compressible_types() {
+    fn recognises_compressible_media_types() {
         for (media_type, expected) in [
             ("text/plain", true),
             ("TEXT/CSS; charset=utf-8", true),

@@ -6,19 +6,19 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use crate::coding::{Coding, CodingSet, Preferences};
 use crate::entity_tag::{self, StrongTag, Variant};
 
-/// The facts about a request that its response depends on.
+/// Properties of a request that determine whether and how its response is compressed.
 #[derive(Debug)]
 pub(crate) struct RequestContext {
-    /// The content coding that the client prefers, if any.
+    /// The content coding that the client prefers, or `None` for no compression.
     pub(crate) coding: Option<Coding>,
     pub(crate) is_head: bool,
-    /// Whether `If-None-Match` names entity tags, not only `*`.
+    /// Whether `If-None-Match` lists entity tags, as opposed to `*`.
     pub(crate) has_tags: bool,
     pub(crate) named: NamedVariants,
 }
 
 impl RequestContext {
-    /// Reads a request, and replaces entity tags of variants in its conditions with the inner service's.
+    /// Selects the coding, and replaces entity tags of variants in conditions with the inner service's tags.
     pub(crate) fn prepare<B>(request: &mut Request<B>, enabled: CodingSet) -> Self {
         let mut preferences = Preferences::default();
         let (mut accepts, mut is_conditional, mut has_tags, mut has_variants) = (false, false, false, false);
@@ -45,17 +45,17 @@ impl RequestContext {
     }
 }
 
-/// The compressed variants that the conditions of a request name.
+/// The compressed variants whose entity tags occur in the conditions of a request.
 #[derive(Debug, Default)]
 pub(crate) struct NamedVariants {
-    /// Whether there are any, and thus whether the resource is compressible.
+    /// Whether a condition names a compressed variant, which shows that the resource is compressible.
     is_any: bool,
-    /// The inner service's entity tags of the named variants that have the preferred content coding.
+    /// The inner service's entity tags of the named variants in the client's preferred coding.
     preferred: Vec<Vec<u8>>,
 }
 
 impl NamedVariants {
-    /// Notes a variant. Returns whether the request can select it.
+    /// Records a variant that a condition names. Returns whether the request can select it.
     fn note(&mut self, own: StrongTag<'_>, variant: Variant, preferred: Option<Coding>) -> bool {
         let Variant::Coded(coding) = variant else { return true };
         self.is_any = true;
@@ -69,7 +69,7 @@ impl NamedVariants {
         self.is_any
     }
 
-    /// Returns whether the client has the selected variant, if a 304 has the entity tag `etag`.
+    /// Returns whether a 304 with the entity tag `etag` means that the client has the selected variant.
     ///
     /// A 304 without `ETag` is about the entity tag that the request named.
     pub(crate) fn include(&self, etag: Option<&HeaderValue>) -> bool {
@@ -88,7 +88,8 @@ fn split(member: &[u8]) -> Option<(StrongTag<'_>, Variant)> {
     StrongTag::parse(member)?.split()
 }
 
-/// Replaces entity tags of variants with the inner service's. Returns the variants that the conditions named.
+/// Replaces entity tags of variants in the conditions of a request with the inner service's entity tags. Returns the
+/// variants that the conditions named.
 fn restore_conditions(headers: &mut HeaderMap, coding: Option<Coding>, is_read: bool) -> NamedVariants {
     let mut named = NamedVariants::default();
     let names_coded = |name| {
@@ -118,7 +119,7 @@ fn restore_conditions(headers: &mut HeaderMap, coding: Option<Coding>, is_read: 
     named
 }
 
-/// Replaces entity tags of variants in a field, and removes the tags that `keep` rejects.
+/// Replaces entity tags of variants in one field, and removes the tags that `keep` rejects.
 ///
 /// Returns whether no entity tag is left. The field is then removed.
 fn restore(headers: &mut HeaderMap, name: HeaderName, mut keep: impl FnMut(StrongTag<'_>, Variant) -> bool) -> bool {

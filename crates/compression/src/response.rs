@@ -1,4 +1,4 @@
-//! The response: whether it is compressed, and the header fields of a compressed variant.
+//! Decides whether to compress a response, and sets the header fields of the compressed variant.
 
 use http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, TRAILER, VARY,
@@ -10,24 +10,25 @@ use crate::entity_tag::{self, StrongTag, Variant};
 use crate::media_type;
 use crate::request::RequestContext;
 
-/// Returns whether a response with this status has content that is a whole representation.
+/// Returns whether a response with this status contains a complete representation.
 pub(crate) fn has_whole_content(status: StatusCode) -> bool {
     const OTHERS: [StatusCode; 4] =
         [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::PARTIAL_CONTENT, StatusCode::NOT_MODIFIED];
     !status.is_informational() && !OTHERS.contains(&status)
 }
 
-/// The facts in a header section that decide about compression.
+/// The properties of a response header section that determine whether to compress.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Facts {
-    /// Whether the content is worth compressing, and may be changed.
+    /// Whether the content is worth compressing, and compression is allowed.
     pub(crate) is_compressible: bool,
-    /// Whether `ETag` could be taken for the tag of a compressed variant.
+    /// Whether the `ETag` could be mistaken for the entity tag of a compressed variant.
     pub(crate) has_ambiguous_tag: bool,
 }
 
 impl Facts {
-    /// Reads the facts. Of content that `is_small` and thus not compressed, only the tag is needed.
+    /// Reads the properties from a response header section. Content that `is_small` is not compressed, and only the
+    /// entity tag of such a response is read.
     pub(crate) fn of(headers: &HeaderMap, min_size: u64, is_small: bool) -> Self {
         if is_small {
             let has_ambiguous_tag = headers.get(ETAG).is_some_and(entity_tag::has_suffix);
@@ -77,7 +78,7 @@ pub(crate) fn vary(headers: &mut HeaderMap) {
     }
 }
 
-/// Describes the variant that a 200 would have, in a response that has no content of it: 304 and 412.
+/// Sets the `ETag` and `Vary` that a 200 would have in a response without content: 304 or 412.
 ///
 /// Returns whether that is a compressed variant. RFC 9110 §15.4.5 requires the `ETag` and `Vary` of the 200, but such a
 /// response rarely has a `Content-Type`. A tag in the request then shows that the resource is compressible.
@@ -113,14 +114,14 @@ pub(crate) fn describe_without_content(
     }
 }
 
-/// Changes the header fields of a representation to those of its compressed variant.
+/// Replaces the header fields of a representation with those of its compressed variant.
 pub(crate) fn describe_coded(headers: &mut HeaderMap, coding: Coding) {
     headers.insert(CONTENT_ENCODING, coding.header_value());
     remove_outdated(headers);
     set_tag(headers, Variant::Coded(coding));
 }
 
-/// Replaces a strong `ETag` by the tag of a variant. A weak one stays: it does not promise the same bytes.
+/// Replaces a strong `ETag` with the entity tag of a variant. A weak one stays: it does not promise the same bytes.
 pub(crate) fn set_tag(headers: &mut HeaderMap, variant: Variant) {
     let tag = headers.get(ETAG).and_then(|etag| StrongTag::parse(etag.as_bytes())?.of_variant(variant));
     if let Some(tag) = tag {
@@ -128,7 +129,7 @@ pub(crate) fn set_tag(headers: &mut HeaderMap, variant: Variant) {
     }
 }
 
-/// Removes the fields that describe the uncompressed bytes.
+/// Removes the header fields that describe the uncompressed content.
 fn remove_outdated(headers: &mut HeaderMap) {
     headers.remove(CONTENT_LENGTH);
     // Ranges of the compressed variant can't be requested: each request would compress it again.
@@ -139,14 +140,14 @@ fn remove_outdated(headers: &mut HeaderMap) {
     }
 }
 
-/// Removes the digests of the uncompressed bytes from a header or trailer section.
+/// Removes the digests of the uncompressed content from a header or trailer section.
 pub(crate) fn remove_digests(fields: &mut HeaderMap) {
     for name in &DIGESTS {
         fields.remove(name);
     }
 }
 
-/// The digests of the content or of the selected representation, both of which the coding changes.
+/// Digest fields, whose values are not valid for compressed content.
 ///
 /// RFC 9530 §2 and §3, RFC 3230 §4.3.2, RFC 1864.
 static DIGESTS: [HeaderName; 4] = [
@@ -156,7 +157,7 @@ static DIGESTS: [HeaderName; 4] = [
     HeaderName::from_static("content-md5"),
 ];
 
-/// Removes the digests from `Trailer`, which announces the fields of the trailer section (RFC 9110 §6.6.2).
+/// Removes digest fields from `Trailer`, which announces the trailer fields (RFC 9110 §6.6.2).
 fn remove_announced_digests(headers: &mut HeaderMap) {
     let is_digest = |member: &[u8]| DIGESTS.iter().any(|name| member.eq_ignore_ascii_case(name.as_str().as_bytes()));
     let lines = headers.get_all(TRAILER).iter();

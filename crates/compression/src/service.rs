@@ -1,4 +1,4 @@
-//! The service, which reads the request and lets the future compress the response.
+//! A service that compresses the responses of the inner service.
 
 use std::task::{Context, Poll};
 
@@ -11,7 +11,8 @@ use crate::config::Config;
 use crate::future::ResponseFuture;
 use crate::request::RequestContext;
 
-/// A service that compresses responses. See [`CompressionLayer`](crate::CompressionLayer).
+/// A service that compresses responses with the content coding that the client prefers. See
+/// [`CompressionLayer`](crate::CompressionLayer).
 #[derive(Clone, Copy, Debug)]
 pub struct CompressionService<S> {
     inner: S,

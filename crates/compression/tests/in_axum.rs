@@ -9,7 +9,7 @@ use http_body_util::BodyExt;
 use rproxy_compression::CompressionLayer;
 use tower::ServiceExt;
 
-/// Returns an application with a document, and a route that tells which tag the handler got.
+/// Returns an application with a document, whose PUT handler returns the received `If-Match`.
 fn app() -> Router {
     let document = get(async || ([("etag", "\"v1\"")], "compress me ".repeat(100)))
         .put(async |headers: HeaderMap| headers["if-match"].to_str().unwrap().to_owned());
@@ -31,7 +31,7 @@ async fn handlers_receive_the_entity_tags_that_they_sent() {
 }
 
 #[tokio::test]
-async fn head_of_a_handler_for_get_has_the_same_fields() {
+async fn response_to_head_has_the_header_fields_of_get_in_axum() {
     let mut heads = Vec::new();
     for method in ["GET", "HEAD"] {
         let request = Request::builder().method(method).uri("/").header("accept-encoding", "gzip");

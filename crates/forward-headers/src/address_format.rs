@@ -1,4 +1,4 @@
-//! The formatting of addresses and ports as field values.
+//! Formats IP addresses and ports as field values.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use http::HeaderValue;
 
-/// Formats the hops and the peer as a list, such as `192.0.2.1, 10.0.0.2`.
+/// Formats the hops and the TCP peer as a list of addresses, such as `192.0.2.1, 10.0.0.2`.
 pub(crate) fn chain(hops: &[IpAddr], peer: IpAddr) -> HeaderValue {
     let mut chain = String::with_capacity(16 * (hops.len() + 1));
     for hop in hops {
@@ -17,7 +17,7 @@ pub(crate) fn chain(hops: &[IpAddr], peer: IpAddr) -> HeaderValue {
     HeaderValue::try_from(chain).unwrap_or(UNKNOWN)
 }
 
-/// Formats an IP address as a header value, such as `192.0.2.1`.
+/// Formats an IP address as a field value, such as `192.0.2.1`.
 pub(crate) fn address(address: IpAddr) -> HeaderValue {
     let mut text = [0; MAX_ADDRESS_LEN];
     let mut length = 0;
@@ -49,7 +49,7 @@ pub(crate) fn address(address: IpAddr) -> HeaderValue {
     HeaderValue::from_bytes(&text[..length]).unwrap_or(UNKNOWN)
 }
 
-/// Formats a port as a header value, such as `8443`.
+/// Formats a port as a field value, such as `8443`.
 pub(crate) fn port(port: u16) -> HeaderValue {
     match port {
         // The fast path.
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn formats_addresses_like_the_standard_library() {
+    fn formats_ip_addresses_like_the_standard_library() {
         for text in ["0.0.0.0", "192.0.2.1", "255.255.255.255", "::1", "2001:db8::7"] {
             assert_eq!(address(text.parse().unwrap()), text);
         }

@@ -1,28 +1,28 @@
-//! The authority of the client's request, from which the forwarding fields and the cache key are derived.
+//! The authority of the client's request, used for the forwarding fields and the cache key.
 
 use http::HeaderValue;
 use http::uri::{Authority, Scheme};
 
-/// The authority that a trusted proxy reported.
+/// The authority that a trusted proxy reported in its forwarding fields.
 #[derive(Debug, Default)]
 pub(crate) struct ReportedAuthority {
-    /// The `Host` that the proxy reported, not yet validated.
+    /// The host that the trusted proxy reported, not yet validated.
     pub(crate) host: Option<HeaderValue>,
     pub(crate) port: Option<u16>,
 }
 
-/// The authority of the client's request.
+/// The authority of the client's request: host and port.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct RequestAuthority {
-    /// The host, with the port unless it is the scheme's default. `None` if there is no `Host`.
+    /// The host, followed by the port unless it is the default port of the scheme. `None` if there is no `Host`.
     pub(crate) host: Option<HeaderValue>,
     pub(crate) port: u16,
-    /// The value of `host`, if a trusted proxy reported it, instead of the request's own `Host`.
+    /// The authority that a trusted proxy reported, or `None` if the request's own `Host` is used.
     pub(crate) reported: Option<Authority>,
 }
 
 impl RequestAuthority {
-    /// Combines the authority that a trusted proxy reported with the request's `Host`.
+    /// Determines the authority from the forwarding fields of a trusted proxy and the `Host` of the request.
     pub(crate) fn new(report: &ReportedAuthority, host: Option<&HeaderValue>, scheme: &Scheme) -> Self {
         let default = default_port(scheme);
         let reported = report.host.as_ref().and_then(valid);
@@ -49,7 +49,8 @@ pub(crate) fn default_port(scheme: &Scheme) -> u16 {
     if *scheme == Scheme::HTTPS { 443 } else { 80 }
 }
 
-/// Parses a host with an optional port. Returns `None` for user information, lists and other ambiguous text.
+/// Parses and validates a host with an optional port. Returns `None` for user information, lists and other ambiguous
+/// text.
 fn valid(field: &HeaderValue) -> Option<Authority> {
     let authority = Authority::try_from(field.as_bytes()).ok()?;
     let host = authority.host();
@@ -69,7 +70,7 @@ fn port_of(host: &HeaderValue) -> Option<u16> {
     port_number(&host[colon + 1..])
 }
 
-/// Parses a port of up to five digits, without a sign.
+/// Parses a port number of one to five digits, without a sign.
 pub(crate) fn port_number(digits: &[u8]) -> Option<u16> {
     let is_number = (1..=5).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
     std::str::from_utf8(digits).ok().filter(|_| is_number)?.parse().ok()
@@ -91,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn combines_host_with_the_reported_authority() {
+    fn reported_authority_takes_precedence_over_host() {
         let (http, https) = (&Scheme::HTTP, &Scheme::HTTPS);
         for (reported, port, host, scheme, expected) in [
             (None, None, Some("a.example"), http, ("a.example", 80, false)),
@@ -115,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn ignores_an_invalid_reported_authority() {
+    fn ignores_an_invalid_authority_from_a_trusted_proxy() {
         for reported in [
             "",
             "evil\t.example",
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn parses_ports_of_up_to_five_digits() {
+    fn parses_port_numbers_of_up_to_five_digits() {
         for (text, number) in
             [("80", Some(80)), ("0080", Some(80)), ("65536", None), ("+80", None), ("", None), ("000080", None)]
         {

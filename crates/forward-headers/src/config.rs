@@ -8,7 +8,7 @@ use crate::via::Via;
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Config {
-    /// The configuration of `Forwarded`, or `None` to send no `Forwarded`.
+    /// The configuration of the `Forwarded` field, or `None` to send no `Forwarded`.
     pub(crate) forwarded: Option<Forwarded>,
     pub(crate) hides_client: bool,
     /// The `Via` entries of this proxy, or `None` to send no `Via`.

@@ -1,21 +1,21 @@
-//! The `Forwarded` field (RFC 7239).
+//! The `Forwarded` header field (RFC 7239).
 
 use std::fmt::Write;
 use std::net::IpAddr;
 
 use http::HeaderValue;
 
-/// The configuration of `Forwarded`.
+/// The configuration of the `Forwarded` header field.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Forwarded {
-    /// The obfuscated identifier of this proxy, with its leading underscore.
+    /// The obfuscated identifier of this proxy (RFC 7239 §6.3), including its leading underscore.
     pub(crate) by: Option<String>,
-    /// Whether addresses are replaced by `_hidden`.
+    /// Whether client addresses in `Forwarded` are replaced with `_hidden`.
     pub(crate) hides_client: bool,
 }
 
 impl Forwarded {
-    /// Formats the field value, with one element per hop.
+    /// Formats the value of `Forwarded`, with one element per hop.
     ///
     /// The last one is for the peer, and has the `by`, `host` and `proto` of this proxy.
     pub(crate) fn header_value(
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn formats_one_element_per_hop_and_quotes_ipv6() {
+    fn formats_one_forwarded_element_per_hop_and_quotes_ipv6() {
         assert_eq!(
             format(&Forwarded::default(), &["2001:db8::7"], "fd00::1", "a.example:81"),
             "for=\"[2001:db8::7]\", for=\"[fd00::1]\";host=\"a.example:81\";proto=http"
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn replaces_addresses_if_the_client_is_hidden() {
+    fn forwarded_hides_addresses_if_the_client_is_hidden() {
         let forwarded = Forwarded { by: Some(obfuscated("edge")), hides_client: true };
         assert_eq!(
             format(&forwarded, &["192.0.2.7"], "fd00::1", "a.example"),
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn obfuscated_identifier_is_always_valid() {
+    fn converts_every_proxy_name_to_a_valid_obfuscated_identifier() {
         for (name, expected) in
             [("edge", "_edge"), ("_edge", "_edge"), ("a b;c=\"d", "_a_b_c__d"), ("", "_"), ("_", "__"), ("é", "__")]
         {
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn escapes_quotes_in_the_host() {
+    fn escapes_quotes_in_the_forwarded_host() {
         assert_eq!(
             format(&Forwarded::default(), &[], "192.0.2.1", "a\", for=\"6.6.6.6"),
             "for=192.0.2.1;host=\"a\\\", for=\\\"6.6.6.6\";proto=http"

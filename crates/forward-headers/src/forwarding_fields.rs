@@ -1,4 +1,4 @@
-//! The forwarding fields: untrusted ones are removed, and the proxy's own are set.
+//! Removes untrusted forwarding fields, and sets the forwarding fields of this proxy.
 
 use http::header::{FORWARDED, HOST, HeaderMap, HeaderValue};
 use http::uri::Scheme;
@@ -15,7 +15,7 @@ use crate::request_id::RequestId;
 use crate::trust::{self, Report, Trust};
 use crate::via::LoopDetected;
 
-/// Replaces the forwarding fields of `request`, and returns its ID.
+/// Replaces the forwarding fields of `request`, and returns the request ID.
 pub(crate) fn rebuild<B>(
     request: &mut Request<B>,
     config: &Config,
@@ -78,7 +78,7 @@ pub(crate) fn rebuild<B>(
     Ok(id)
 }
 
-/// Removes the scheme's default port from `Host`.
+/// Removes the port from `Host` if it is the default port of the scheme.
 ///
 /// The backend then gets the same authority as the cache key contains.
 fn remove_default_port(headers: &mut HeaderMap, scheme: &Scheme) {
@@ -89,7 +89,7 @@ fn remove_default_port(headers: &mut HeaderMap, scheme: &Scheme) {
     }
 }
 
-/// The maximum number of fields that the layer adds to a request.
+/// The maximum number of header fields that the layer adds to a request.
 const MAX_ADDED_FIELDS: usize = 9;
 
 #[cfg(test)]
@@ -102,7 +102,7 @@ mod tests {
     use tower::{Layer, ServiceExt, service_fn};
     use uuid::Uuid;
 
-    /// Returns the headers that the upstream gets. 10.0.0.0/8 and fd00::/8 are trusted.
+    /// Returns the header fields that the backend receives if 10.0.0.0/8 and fd00::/8 are trusted.
     async fn forwarded_headers(peer: &str, scheme: Scheme, fields: &[(&str, &str)], config: Config) -> HeaderMap {
         let mut request = Request::get("/").extension(scheme).extension(PeerAddr(peer.parse().unwrap()));
         for (name, value) in fields {
@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(id.get_version_num(), 7);
     }
 
-    /// A configuration that trusts `X-Forwarded-Host` and `X-Forwarded-Port`.
+    /// Returns a configuration that trusts `X-Forwarded-Host` and `X-Forwarded-Port`.
     fn trusted_authority() -> Config {
         Config { trusted_fields: vec![X_FORWARDED_HOST, X_FORWARDED_PORT], ..Config::default() }
     }
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn ignores_invalid_values_of_a_trusted_peer() {
+    async fn ignores_invalid_forwarding_fields_of_a_trusted_peer() {
         let fields = [
             ("host", "a.example"),
             ("x-forwarded-proto", "javascript"),
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn removes_the_default_port_of_the_reported_scheme_from_host() {
+    async fn removes_default_port_of_the_forwarded_scheme_from_host() {
         for (peer, host, expected) in [
             ("10.0.0.1:1", "a.example:443", "a.example"),
             ("10.0.0.1:1", "a.example:80", "a.example:80"),
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn trusts_scheme_and_host_of_forwarded_like_other_fields() {
+    async fn trusts_scheme_and_host_in_forwarded_as_in_x_forwarded_fields() {
         for (trusted_fields, host) in [(&[][..], "internal:8080"), (&[X_FORWARDED_HOST], "pub.example")] {
             let layer = ClientIpLayer::new("10.0.0.0/8".parse().unwrap()).source("forwarded".parse().unwrap());
             let config = Config { trusted_fields: trusted_fields.to_vec(), ..Config::default() };
@@ -267,7 +267,7 @@ mod tests {
         }
     }
 
-    /// Returns the scheme, host and port that the upstream gets from a trusted proxy, with `source` as the source.
+    /// Returns the scheme, host and port that the backend receives if `source` is the client IP source.
     async fn reported(source: &str, fields: &[(&str, &str)], trusted_fields: &[HeaderName]) -> [String; 3] {
         let layer = ClientIpLayer::new("10.0.0.0/8".parse().unwrap()).source(source.parse().unwrap());
         let config = Config { trusted_fields: trusted_fields.to_vec(), ..Config::default() };
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn source_of_the_client_address_decides_between_contradictory_fields() {
+    async fn client_ip_source_selects_between_conflicting_forwarding_fields() {
         let all = [
             ("forwarded", "for=192.0.2.7;proto=https;host=pub.example"),
             ("x-forwarded-for", "192.0.2.8"),
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn uses_the_value_of_the_nearest_trusted_hop() {
+    async fn uses_the_forwarding_field_values_of_the_nearest_trusted_hop() {
         let fields = [
             ("host", "internal"),
             ("x-forwarded-proto", "http, https"),
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn inserts_the_reported_authority_and_scheme_as_extensions() {
+    fn inserts_forwarded_authority_and_scheme_as_request_extensions() {
         let headers = |request: http::request::Builder| {
             request.header(HOST, "internal").header(X_FORWARDED_HOST, "a.example").header(X_FORWARDED_PROTO, "https")
         };

@@ -1,4 +1,4 @@
-//! The future and the body of the responses of [`ForwardHeadersService`](crate::ForwardHeadersService).
+//! The response future and response body of [`ForwardHeadersService`](crate::ForwardHeadersService).
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,7 +14,7 @@ use crate::decision::ForwardHeadersDecision;
 use crate::hop_by_hop;
 use crate::request_id::RequestId;
 
-/// The response body of the inner service, or of this layer.
+/// The body of a response from the inner service or from this layer.
 pub type ResponseBody<B> = Either<B, Full<Bytes>>;
 
 pin_project! {

@@ -13,7 +13,7 @@ use crate::{forwarding_fields, hop_by_hop, max_forwards};
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
-/// Checks the request fields that a backend gets for any fields of the peer.
+/// Checks the header fields that a backend receives for arbitrary header fields of the peer.
 ///
 /// - It gets the proxy's forwarding fields, and no others.
 /// - It gets no hop-by-hop fields.
@@ -38,7 +38,7 @@ pub fn request_fields(bytes: &[u8]) {
     let present = hop_by_hop::remove(request.headers_mut());
     let once = request.headers().clone();
     hop_by_hop::remove(request.headers_mut());
-    assert_eq!(request.headers(), &once, "removal is idempotent");
+    assert_eq!(request.headers(), &once, "removing hop-by-hop fields twice must equal removing them once");
     if forwarding_fields::rebuild(&mut request, &config, present).is_err() {
         return;
     }
@@ -71,7 +71,7 @@ pub fn request_fields(bytes: &[u8]) {
     }
 }
 
-/// Checks that the response to a TRACE contains no `Authorization`.
+/// Checks that the response to a TRACE request does not contain `Authorization`.
 pub fn max_forwards(bytes: &[u8]) {
     let Some((choice, bytes)) = bytes.split_first() else { return };
     let mut request = Request::new(());
@@ -83,7 +83,7 @@ pub fn max_forwards(bytes: &[u8]) {
     }
 }
 
-/// Parses header fields, one per line.
+/// Parses one header field per line.
 fn fields(bytes: &[u8]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for line in bytes.split(|byte| *byte == b'\n') {
@@ -104,7 +104,7 @@ mod tests {
     const CRATE: &str = env!("CARGO_MANIFEST_DIR");
 
     #[test]
-    fn backend_gets_only_the_proxys_forwarding_fields_for_mutated_seeds() {
+    fn backend_receives_only_forwarding_fields_of_the_proxy_for_mutated_seeds() {
         run(CRATE, "request_fields", request_fields);
     }
 

@@ -1,18 +1,18 @@
-//! Hop-by-hop fields (RFC 9110 §7.6.1).
+//! Removal of hop-by-hop fields (RFC 9110 §7.6.1).
 
 use http::HeaderMap;
 use http::header::{
     self, CONNECTION, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
 };
 
-/// Other fields that [`remove`] found, so that no second search is needed.
+/// The presence of fields that [`remove`] notices in passing, which saves a second search.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PresentFields {
-    /// Whether there is a `traceparent` or `tracestate`.
+    /// Whether the request has a `traceparent` or `tracestate` field.
     pub(crate) has_trace_context: bool,
 }
 
-/// Removes the hop-by-hop fields, and those that `Connection` nominates.
+/// Removes hop-by-hop fields, and the fields that `Connection` nominates.
 pub(crate) fn remove(headers: &mut HeaderMap) -> PresentFields {
     // Most requests have at most one such field. One pass over the names is cheaper than ten searches.
     let (mut connection, mut te, mut others, mut present) = (false, false, false, PresentFields::default());
@@ -77,7 +77,8 @@ fn members(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     line.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|option| !option.is_empty())
 }
 
-/// The maximum number of connection options that are read. Each can nominate one field, and requests have fewer fields.
+/// The maximum number of `Connection` options that are read. Each can nominate one field, and requests have fewer
+/// fields.
 const MAX_OPTIONS: usize = 128;
 
 fn is_trailers(option: &[u8]) -> bool {
@@ -85,12 +86,12 @@ fn is_trailers(option: &[u8]) -> bool {
     name.trim_ascii().eq_ignore_ascii_case(b"trailers")
 }
 
-/// Returns whether a field is end-to-end, so that `Connection` cannot nominate it.
+/// Returns whether a field is end-to-end and thus must not be nominated by `Connection`.
 pub(crate) fn is_end_to_end(name: &HeaderName) -> bool {
     END_TO_END.contains(name) || END_TO_END_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix))
 }
 
-/// The hop-by-hop fields, except `TE`, which is handled separately. `Trailer` is end-to-end since RFC 9110 §6.6.2.
+/// Hop-by-hop fields, except `TE`, whose value `trailers` is kept. `Trailer` is end-to-end since RFC 9110 §6.6.2.
 const HOP_BY_HOP: [HeaderName; 7] = [
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -101,7 +102,7 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     HeaderName::from_static("http2-settings"),
 ];
 
-/// End-to-end fields that the proxy or the backend relies on.
+/// End-to-end fields on which the proxy or a backend relies.
 const END_TO_END: [HeaderName; 36] = [
     header::ACCEPT,
     header::ACCEPT_ENCODING,
@@ -147,7 +148,7 @@ const END_TO_END_PREFIXES: [&str; 5] = ["x-forwarded-", "x-request-id", "sec-", 
 mod tests {
     use super::*;
 
-    /// Returns the fields that remain after the removal, sorted.
+    /// Removes hop-by-hop fields, and returns the remaining field names in sorted order.
     fn after_removal(fields: &[(&'static str, &'static str)]) -> Vec<String> {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn removes_hop_by_hop_and_nominated_fields() {
+    fn removes_hop_by_hop_fields_and_fields_nominated_by_connection() {
         for (fields, remaining) in [
             (&[("accept", "a"), ("keep-alive", "timeout=5"), ("transfer-encoding", "chunked")][..], &["accept: a"][..]),
             (&[("connection", "close, X-Own"), ("x-own", "1"), ("x-other", "2")], &["x-other: 2"]),
@@ -179,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_nominated_end_to_end_fields() {
+    fn keeps_end_to_end_fields_nominated_by_connection() {
         for (name, value) in [
             ("host", "a"),
             ("authorization", "Basic a"),

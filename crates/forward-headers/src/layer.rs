@@ -1,4 +1,4 @@
-//! The [`ForwardHeadersLayer`] type.
+//! A tower layer that sets forwarding fields and removes hop-by-hop fields.
 
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ impl ForwardHeadersLayer {
         Self::default()
     }
 
-    /// Sets whether to send `Forwarded` (RFC 7239) as well; off by default.
+    /// Sets whether to also send `Forwarded` (RFC 7239); default `false`.
     pub fn forwarded(mut self, send: bool) -> Self {
         let hides_client = self.config.hides_client;
         let forwarded = self.config.forwarded.clone();
@@ -45,7 +45,7 @@ impl ForwardHeadersLayer {
         self
     }
 
-    /// Sends `Forwarded` with a `by` parameter that names this proxy.
+    /// Sends `Forwarded` with a `by` parameter that identifies this proxy.
     ///
     /// The name is an obfuscated identifier (RFC 7239 §6.3): an underscore, followed by letters, digits, `.`, `_` and `-`.
     /// An underscore is added if it is missing, and other characters are replaced by underscores.
@@ -66,7 +66,7 @@ impl ForwardHeadersLayer {
         layer
     }
 
-    /// Sets whether to hide client addresses from the upstream, such as one of a third party; off by default.
+    /// Sets whether to hide client addresses from the upstream, such as that of a third party; default `false`.
     ///
     /// `X-Forwarded-For` and `X-Real-IP` are then not sent, and `Forwarded` contains `for=_hidden`.
     pub fn hide_client(mut self, hide: bool) -> Self {
@@ -78,7 +78,7 @@ impl ForwardHeadersLayer {
         self
     }
 
-    /// Adds this proxy's pseudonym to the `Via` of requests (RFC 9110 §7.6.3), and detects loops.
+    /// Appends this proxy's pseudonym to the `Via` of requests (RFC 9110 §7.6.3), and detects loops.
     ///
     /// The pseudonym is a token, in which other characters are replaced by underscores. A request that has passed this proxy
     /// eight times before is rejected with 508 (RFC 5842 §7.2).
@@ -87,7 +87,7 @@ impl ForwardHeadersLayer {
         self
     }
 
-    /// Sets the handling of `traceparent` and `tracestate` (W3C Trace Context).
+    /// Sets whether to forward or create `traceparent` and `tracestate` (W3C Trace Context).
     ///
     /// By default, valid ones are forwarded.
     pub fn trace_context(mut self, trace_context: TraceContext) -> Self {
@@ -95,7 +95,7 @@ impl ForwardHeadersLayer {
         self
     }
 
-    /// Trusts one more field of trusted proxies, such as `X-Forwarded-Host` or `Remote-User`.
+    /// Trusts an additional field from trusted proxies, such as `X-Forwarded-Host` or `Remote-User`.
     ///
     /// By default only the client address, the scheme and the request ID of trusted proxies are used. The trusted proxies
     /// must overwrite or remove the field in each request of a client.

@@ -1,20 +1,20 @@
-//! `Max-Forwards` (RFC 9110 §7.6.2), which limits the number of hops of a `TRACE` or `OPTIONS`.
+//! `Max-Forwards` (RFC 9110 §7.6.2), which limits the number of hops of a TRACE or OPTIONS request.
 
 use http::header::{HOST, HeaderName, HeaderValue, MAX_FORWARDS, VIA};
 use http::{Method, Request};
 
-/// The recipient that responds to a request.
+/// The recipient of a request with `Max-Forwards`: the next hop or this proxy.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Recipient {
-    /// The next hop or one after it: the request is forwarded.
+    /// The inner service: the request is forwarded.
     Next,
-    /// This proxy, which responds to an `OPTIONS`.
+    /// This proxy, which responds to an OPTIONS request.
     Options,
-    /// This proxy, which responds to a `TRACE` with this body.
+    /// This proxy, which responds to a TRACE request with this body.
     Trace(String),
 }
 
-/// Decrements `Max-Forwards`, and determines the recipient.
+/// Decrements `Max-Forwards`, and returns the recipient of the request.
 pub(crate) fn count_down<B>(request: &mut Request<B>) -> Recipient {
     // RFC 9110 §7.6.2: for other methods the field may be ignored.
     if request.method() != Method::OPTIONS && request.method() != Method::TRACE {
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn decrements_for_options_and_trace_until_zero() {
+    fn decrements_max_forwards_of_options_and_trace_until_zero() {
         for (method, value, recipient, remaining) in [
             ("OPTIONS", "5", Recipient::Next, "4"),
             ("TRACE", "1", Recipient::Next, "0"),

@@ -1,4 +1,4 @@
-//! A filter that excludes most field names in a few instructions.
+//! A fast filter for header field names, which excludes most names in a few instructions.
 //!
 //! A request has about fifteen fields, and usually none of them is on the lists of fields to remove.
 
@@ -6,19 +6,19 @@
 ///
 /// It contains all names that were added, and possibly others.
 pub(crate) struct NameFilter {
-    /// A bitmap of hashes of the length, the first and the last letter of each name.
+    /// A bitmap of hashes of each name's length, first letter and last letter.
     names: [u64; WORDS],
-    /// The third letters of the prefixes with each first letter.
+    /// A bitmap of the third letters of all prefixes, indexed by first letter.
     prefixes: [u32; 32],
-    /// The length of the shortest prefix with each first letter.
+    /// The length of the shortest prefix, indexed by first letter.
     shortest_prefix: [usize; 32],
 }
 
-/// The number of words of the bitmap. A few hundred names set a few percent of its bits.
+/// The number of 64-bit words in the bitmap of names. A few hundred names set a few percent of its bits.
 const WORDS: usize = 64;
 
 impl NameFilter {
-    /// Creates a filter for names and prefixes, in any spelling.
+    /// Creates a filter for names and prefixes, in which any symbol may replace a hyphen.
     ///
     /// The first and last byte of a name, and the first and third byte of a prefix, must be letters or digits, which are the
     /// same in all spellings.
@@ -50,7 +50,7 @@ impl NameFilter {
         filter
     }
 
-    /// Returns `false` if `name` is no spelling of an added name, and has none of the prefixes.
+    /// Returns `false` if `name` matches no name and no prefix of the filter.
     pub(crate) fn may_contain(&self, name: &str) -> bool {
         let ([first, ..], [.., last]) = (name.as_bytes(), name.as_bytes()) else { return false };
         let (word, bit) = hash(name.len(), *first, *last);
@@ -66,7 +66,7 @@ const fn hash(length: usize, first: u8, last: u8) -> (usize, u64) {
     (hash as usize / 64 % WORDS, 1 << (hash % 64))
 }
 
-/// Returns the index of a letter, from its five lowest bits.
+/// Returns the index of a letter: its five lowest bits.
 const fn letter(byte: u8) -> usize {
     (byte & 31) as usize
 }
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn contains_added_names_and_prefixes_but_few_others() {
+    fn name_filter_contains_added_names_and_prefixes_but_few_others() {
         let filter = NameFilter::new(&[&["proxy", "x-real-ip"], &["expect"]], &["x-forwarded-", "fly-"]);
         for name in ["proxy", "x-real-ip", "x_real.ip", "expect", "x-forwarded-for", "x_forwarded_", "fly-client-ip"] {
             assert!(filter.may_contain(name), "{name}");

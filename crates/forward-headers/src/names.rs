@@ -1,4 +1,4 @@
-//! Names of header fields that [`http::header`] lacks.
+//! Names of header fields that [`http::header`] does not define.
 
 use http::HeaderName;
 

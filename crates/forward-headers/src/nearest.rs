@@ -1,8 +1,8 @@
-//! The values that the nearest hop wrote.
+//! List members that the nearest hop appended to a header field.
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
-/// Returns the last member of the list in a field, which the nearest hop wrote.
+/// Returns the last member of the list in a field, which the nearest hop appended.
 pub(crate) fn last_member(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
     let line = headers.get_all(name).iter().next_back()?;
     match line.as_bytes().rsplit(|&byte| byte == b',').next() {

@@ -1,4 +1,4 @@
-//! The ID of a request, which logs on both sides of the proxy share.
+//! The request ID, which identifies a request in the logs of the proxy and the backend.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -10,12 +10,12 @@ use uuid::{Builder, Uuid};
 use crate::names::X_REQUEST_ID;
 use crate::nearest::last_member;
 
-/// The `X-Request-Id` that was sent to the upstream, as a response extension.
+/// The `X-Request-Id` that the backend received, as a response extension.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RequestId(HeaderValue);
 
 impl RequestId {
-    /// Creates an ID that sorts by time (UUIDv7, RFC 9562 §5.7).
+    /// Creates a request ID that sorts by time (UUIDv7, RFC 9562 §5.7).
     pub fn generate() -> Self {
         let mut text = [0; 36];
         uuid_v7().hyphenated().encode_lower(&mut text);
@@ -23,24 +23,24 @@ impl RequestId {
         Self(HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("-")))
     }
 
-    /// Returns the ID in a request, if a [trusted peer](TrustedPeer) sent it and it is valid.
+    /// Returns the request ID of a request if a [trusted peer](TrustedPeer) sent it and it is valid.
     pub fn of_request<B>(request: &Request<B>) -> Option<Self> {
         request.extensions().get::<TrustedPeer>()?;
         Self::of_trusted(request.headers())
     }
 
-    /// Returns the valid ID in the fields of a trusted peer.
+    /// Returns the request ID in the header fields of a trusted peer, if it is valid.
     pub(crate) fn of_trusted(headers: &HeaderMap) -> Option<Self> {
         last_member(headers, &X_REQUEST_ID).as_ref().and_then(Self::from_trusted)
     }
 
-    /// Accepts the request ID of a trusted peer if it is visible ASCII of at most 128 bytes.
+    /// Accepts the request ID of a trusted peer if it consists of at most 128 visible ASCII characters.
     pub(crate) fn from_trusted(value: &HeaderValue) -> Option<Self> {
         let is_valid = value.len() <= MAX_LEN && !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_graphic);
         is_valid.then(|| Self(value.clone()))
     }
 
-    /// Returns the request ID as a header value.
+    /// Returns the request ID as a field value.
     pub fn header_value(&self) -> &HeaderValue {
         &self.0
     }

@@ -1,4 +1,4 @@
-//! The service, which changes the request head and lets the future change the response head.
+//! A service that changes the request head, and whose future changes the response head.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};

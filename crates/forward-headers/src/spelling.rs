@@ -1,17 +1,18 @@
-//! Spellings of a field name that backends confuse. CGI, WSGI and others map `-` and `_` to the same variable.
+//! Spellings of a field name that backends treat as the same field, such as `X_Real_IP` for `X-Real-IP`. CGI, WSGI and
+//! others map `-` and `_` to the same variable.
 
-/// Returns whether `name` is a spelling of `canonical`, in which any symbol may replace a hyphen. Both are in lower case.
+/// Returns whether `name` equals `canonical`, except that any symbol may replace a hyphen. Both are in lower case.
 pub(crate) fn is_spelling_of(name: &str, canonical: &str) -> bool {
     name.len() == canonical.len() && has_prefix(name, canonical)
 }
 
-/// Returns whether `name` begins with a spelling of `prefix`.
+/// Returns whether `name` begins with `prefix`, except that any symbol may replace a hyphen.
 pub(crate) fn has_prefix(name: &str, prefix: &str) -> bool {
     let same = |(byte, other): (u8, u8)| byte == other || other == b'-' && !byte.is_ascii_alphanumeric();
     name.len() >= prefix.len() && name.bytes().zip(prefix.bytes()).all(same)
 }
 
-/// Returns whether the name consists of letters, digits and hyphens only.
+/// Returns whether `name` consists only of letters, digits and hyphens.
 pub(crate) fn is_canonical(name: &str) -> bool {
     name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
@@ -21,7 +22,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_symbol_may_replace_a_hyphen() {
+    fn any_symbol_in_a_field_name_may_replace_a_hyphen() {
         for name in ["x-real-ip", "x_real_ip", "x.real-ip", "x~real!ip"] {
             assert!(is_spelling_of(name, "x-real-ip") && has_prefix(name, "x-real-"), "{name}");
             assert_eq!(is_canonical(name), name == "x-real-ip", "{name}");

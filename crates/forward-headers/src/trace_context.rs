@@ -1,4 +1,4 @@
-//! `traceparent` and `tracestate` (W3C Trace Context).
+//! The trace context fields `traceparent` and `tracestate` (W3C Trace Context).
 
 use std::fmt::Write;
 
@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::names::{TRACEPARENT, TRACESTATE};
 use crate::request_id::{RequestId, uuid_v7};
 
-/// The handling of the trace context of requests.
+/// The policy for the trace context fields of requests.
 ///
 /// An invalid `traceparent` is always removed, together with `tracestate` (§4.3 of the specification). This proxy creates
 /// no spans, so it does not change the `parent-id` of a trace that it forwards.
@@ -27,7 +27,7 @@ pub enum TraceContext {
 }
 
 impl TraceContext {
-    /// Keeps, removes or creates the trace context fields of a request, as configured.
+    /// Keeps, removes or creates the trace context fields of a request according to the policy.
     ///
     /// A new trace gets the request ID as its `trace-id`. `is_present` is whether the request has any of the two fields.
     pub(crate) fn apply(self, headers: &mut HeaderMap, is_present: bool, is_trusted: bool, id: &RequestId) {
@@ -55,7 +55,7 @@ fn new_traceparent(id: &RequestId) -> HeaderValue {
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
 }
 
-/// Returns whether there is exactly one `traceparent`, which is valid. Removes an invalid `tracestate` (§3.3.1).
+/// Returns whether the request has exactly one `traceparent` and it is valid. Removes an invalid `tracestate` (§3.3.1).
 fn check(headers: &mut HeaderMap) -> bool {
     let mut lines = headers.get_all(TRACEPARENT).iter();
     let (Some(traceparent), None) = (lines.next(), lines.next()) else { return false };
@@ -68,7 +68,7 @@ fn check(headers: &mut HeaderMap) -> bool {
     true
 }
 
-/// Returns whether the value is a valid `traceparent` (W3C Trace Context §3.2).
+/// Returns whether `value` is a valid `traceparent` (W3C Trace Context §3.2).
 ///
 /// Its form is `version "-" trace-id "-" parent-id "-" trace-flags`. Future versions may append more, after a hyphen.
 fn is_traceparent(value: &[u8]) -> bool {
@@ -93,7 +93,7 @@ fn is_traceparent(value: &[u8]) -> bool {
         && has_valid_suffix
 }
 
-/// Returns whether the lines are a valid `tracestate` (W3C Trace Context §3.3.1).
+/// Returns whether the field lines form a valid `tracestate` (W3C Trace Context §3.3.1).
 ///
 /// It has at most 32 members with unique keys, not counting empty members.
 fn is_tracestate<'a>(lines: impl Iterator<Item = &'a [u8]>) -> bool {
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn forwards_starts_or_restarts_traces_as_configured() {
+    fn forwards_starts_or_restarts_traces_according_to_the_policy() {
         use TraceContext::{Forward, Restart, Start};
         let id = RequestId::generate();
         for (setting, is_trusted, lines, expected) in [

@@ -1,4 +1,4 @@
-//! The header fields that are trusted, and the removal of all others that a client could spoof.
+//! Determines the trusted header fields, and removes all other fields that a client could spoof.
 
 use std::net::IpAddr;
 
@@ -15,7 +15,7 @@ use crate::request_id::RequestId;
 use crate::spelling::{has_prefix, is_canonical, is_spelling_of};
 use crate::vendor_fields::{VENDOR_FIELDS, VENDOR_PREFIXES, is_vendor_field};
 
-/// The fields that are trusted in a request from one peer.
+/// The header fields that are trusted in requests from one peer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Trust<'a> {
     peer: Option<&'a TrustedPeer>,
@@ -25,27 +25,27 @@ pub(crate) struct Trust<'a> {
 }
 
 impl<'a> Trust<'a> {
-    /// Determines which fields of this peer are trusted. `address` is the peer's address, if it is known.
+    /// Determines which header fields of a peer are trusted. `address` is the peer's address, if it is known.
     pub(crate) fn new(peer: Option<&'a TrustedPeer>, address: Option<IpAddr>, fields: &'a [HeaderName]) -> Self {
         // The lookup of the CDN is needed only if a field of it could be trusted.
         let needs_cdn = peer.is_some() && !fields.is_empty();
         Self { peer, cdn: address.filter(|_| needs_cdn).and_then(Cdn::from_address), fields }
     }
 
-    /// Returns whether the peer is trusted for the field `name`, which the layer does not set itself.
+    /// Returns whether the peer is trusted to send the field `name`.
     fn trusts_field(&self, name: &str) -> bool {
         self.peer.is_some()
             && self.fields.iter().any(|field| field == name)
             && self.cdn.is_none_or(|cdn| is_set_by(cdn, name))
     }
 
-    /// Returns whether `name` is a spelling of a field that only trusted proxies may send.
+    /// Returns whether `name` is a field, or a spelling of a field, that only trusted proxies may send.
     fn is_restricted(&self, name: &str) -> bool {
         self.fields.iter().any(|field| is_spelling_of(name, field.as_str()))
     }
 }
 
-/// Returns whether the CDN overwrites this field in each request. It forwards other fields as clients send them.
+/// Returns whether the CDN overwrites the field `name` in every request. It forwards other fields as clients send them.
 fn is_set_by(cdn: Cdn, name: &str) -> bool {
     match cdn {
         Cdn::Cloudflare => {
@@ -57,7 +57,7 @@ fn is_set_by(cdn: Cdn, name: &str) -> bool {
     }
 }
 
-/// The valid and trusted data about the client's request that a trusted peer reported.
+/// Valid forwarding data that a trusted peer reported about the client's request.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     pub(crate) scheme: Option<Scheme>,
@@ -105,7 +105,7 @@ impl Report {
     }
 }
 
-/// Removes the fields that are not trusted, in any spelling.
+/// Removes untrusted header fields, including spellings such as `X_Real_IP`.
 pub(crate) fn remove_untrusted(headers: &mut HeaderMap, is_post: bool, trust: &Trust<'_>) {
     let is_removed = |name: &str| {
         // A fast path for requests with content. The filter cannot tell these from `content_length` and `content_type`.
@@ -162,7 +162,7 @@ const FORWARDING_FIELDS: &[&str] = &[
     "expect",
 ];
 
-/// Returns whether the request has a field in which proxies report the client, such as `X-Forwarded-For`.
+/// Returns whether a request has a field in which proxies report the client, such as `X-Forwarded-For`.
 ///
 /// Such a field of a peer that is not a trusted proxy is removed, but it indicates that the peer is a proxy.
 pub fn has_forwarding_field(headers: &HeaderMap) -> bool {
@@ -186,14 +186,14 @@ pub(crate) fn is_trustable(name: &HeaderName) -> bool {
         && (is_authority_field || !is_set_by_layer(name.as_str()) && (is_forwarding || !is_end_to_end(name)))
 }
 
-/// Returns whether the layer sets the field itself, or removes it always.
+/// Returns whether the layer always sets or always removes the field `name`.
 fn is_set_by_layer(name: &str) -> bool {
     let set_fields = [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST, X_FORWARDED_PORT];
     set_fields.iter().any(|field| field == name)
         || matches!(name, "x-real-ip" | "x-request-id" | "forwarded" | "proxy" | "expect")
 }
 
-/// Returns whether frameworks take the value of the field for the method of the request.
+/// Returns whether frameworks use the field `name` to override the request method.
 ///
 /// Only a POST may have such a field. Otherwise a request that was checked and cached as a GET would be handled as another
 /// method.
@@ -203,7 +203,7 @@ fn is_method_override(name: &str) -> bool {
 
 const METHOD_OVERRIDES: &[&str] = &["x-http-method-override", "x-http-method", "x-method-override"];
 
-/// Returns whether `name` is a variant of a framing field, such as `Content_Length`.
+/// Returns whether `name` is a misspelling of a framing field, such as `Content_Length`.
 ///
 /// This proxy does not know such a field, but backends with CGI-style names take it for `Content-Length`.
 fn is_misspelled_framing_field(name: &str) -> bool {
@@ -217,7 +217,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn filter_contains_all_fields_to_remove() {
+    fn spoofable_field_filter_contains_all_fields_to_remove() {
         let lists = [FORWARDING_FIELDS, FRAMING_FIELDS, METHOD_OVERRIDES, &PREFIXES];
         let names = VENDOR_FIELDS.iter().copied().chain(lists).flatten();
         let spelled = names.flat_map(|name| ["-", "_", "."].map(|hyphen| name.replace('-', hyphen)));
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn filter_contains_no_common_browser_field() {
+    fn spoofable_field_filter_contains_no_common_browser_field() {
         let common = [
             "host",
             "user-agent",
@@ -271,7 +271,7 @@ mod tests {
         HeaderName::from_static("proxy"),
     ];
 
-    /// Returns the fields among `names` that are kept for a peer with this address.
+    /// Returns those of the fields `names` that are kept if the peer has this address.
     fn kept_fields<'a>(
         names: &[&'a str],
         trusted: Option<&TrustedPeer>,
@@ -315,12 +315,12 @@ mod tests {
     ];
 
     #[test]
-    fn removes_spoofed_fields_in_any_spelling_and_no_others() {
+    fn removes_spoofed_fields_in_any_spelling_and_keeps_all_others() {
         assert_eq!(kept_fields(&[&HARMLESS[..], &SPOOFED].concat(), None, "192.0.2.1", &[]), HARMLESS);
     }
 
     #[test]
-    fn removes_spoofed_fields_of_a_trusted_proxy_by_default() {
+    fn removes_vendor_fields_of_a_trusted_proxy_by_default() {
         let peer = TrustedPeer::default();
         assert_eq!(kept_fields(&[&HARMLESS[..], &SPOOFED].concat(), Some(&peer), "10.0.0.1", &[]), HARMLESS);
     }
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_only_the_fields_that_a_cdn_sets_itself() {
+    fn trusts_only_the_fields_that_the_cdn_sets_itself() {
         let names = [&SPOOFED[..], &["x-corp-user"]].concat();
         let peer = TrustedPeer::default();
         // Cloudflare, Fastly
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn detects_fields_in_which_proxies_report_the_client() {
+    fn detects_fields_in_which_proxies_report_the_client_address() {
         for (name, expected) in [
             ("x-forwarded-for", true),
             ("x_forwarded_for", true),
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_that_clients_send_are_not_trustable() {
+    fn common_client_fields_cannot_be_configured_as_trusted() {
         for (name, expected) in [
             ("x-forwarded-host", true),
             ("x-forwarded-prefix", true),
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_method_override_of_post_only() {
+    fn keeps_method_override_fields_of_post_requests_only() {
         for is_post in [true, false] {
             for name in METHOD_OVERRIDES {
                 let mut headers = HeaderMap::new();

@@ -1,4 +1,4 @@
-//! Fields in which proxies, CDNs, server modules and frameworks describe the client to a backend.
+//! Header fields in which proxies, CDNs, server modules and frameworks describe the client to a backend.
 //!
 //! According to the documentation of each, it sets the field and removes the one that a client sent. Backends trust these
 //! fields even behind another proxy. They are therefore removed, unless they are configured as trusted. Fields that clients
@@ -7,7 +7,7 @@
 
 use crate::spelling::{has_prefix, is_spelling_of};
 
-/// Returns whether `name` is a spelling of a field that proxies or frameworks set for backends.
+/// Returns whether `name` is a field, or a spelling of a field, that proxies or frameworks set for backends.
 ///
 /// Names are in lower case.
 pub(crate) fn is_vendor_field(name: &str) -> bool {
@@ -18,7 +18,7 @@ pub(crate) fn is_vendor_field(name: &str) -> bool {
 pub(crate) const VENDOR_FIELDS: [&[&str]; 6] =
     [CLIENT_ADDRESS_FIELDS, TARGET_FIELDS, SCHEME_FIELDS, USER_FIELDS, CERTIFICATE_FIELDS, FRAMEWORK_FIELDS];
 
-/// Fields that contain the address of the client.
+/// Vendor fields that contain the client's address.
 const CLIENT_ADDRESS_FIELDS: &[&str] = &[
     "ali-cdn-real-ip",
     "cdn-src-ip",
@@ -62,7 +62,7 @@ const CLIENT_ADDRESS_FIELDS: &[&str] = &[
     "x-vercel-proxied-for",
 ];
 
-/// Fields that override the method, the host or the path of a request.
+/// Vendor fields that override the method, the host or the path of a request.
 ///
 /// With them, a client could request a blocked path under another name, or poison a cache.
 const TARGET_FIELDS: &[&str] = &[
@@ -89,11 +89,11 @@ const TARGET_FIELDS: &[&str] = &[
     "x-sendfile-type",
 ];
 
-/// Fields that contain the scheme of the client's request.
+/// Vendor fields that contain the scheme of the client's request.
 const SCHEME_FIELDS: &[&str] =
     &["cf-visitor", "front-end-https", "https", "x-https", "x-scheme", "x-ssl", "x-url-scheme"];
 
-/// Fields in which an authenticating proxy names the user.
+/// Vendor fields in which an authenticating proxy names the user.
 const USER_FIELDS: &[&str] = &[
     "cf-access-authenticated-user-email",
     // This spelling is removed as hop-by-hop, but CGI maps other spellings to the same variable.
@@ -112,11 +112,11 @@ const USER_FIELDS: &[&str] = &[
     "x-vouch-user",
 ];
 
-/// Fields that contain the client's certificate.
+/// Vendor fields that contain the client's certificate.
 const CERTIFICATE_FIELDS: &[&str] =
     &["ssl-cert", "x-client-cert", "x-client-cert-chain", "x-client-certificate", "x-client-dn", "x-client-verify"];
 
-/// Fields that a framework such as Next.js sends to itself.
+/// Internal fields of frameworks such as Next.js.
 const FRAMEWORK_FIELDS: &[&str] = &[
     // Next.js
     "x-middleware-invoke",
@@ -133,7 +133,7 @@ const FRAMEWORK_FIELDS: &[&str] = &[
     "x-now-route-matches",
 ];
 
-/// Prefixes of the names of vendor fields that are not listed one by one.
+/// Prefixes of vendor field names that are not listed individually.
 pub(crate) const VENDOR_PREFIXES: &[&str] = &[
     "cloudfront-",
     "fastly-",
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn vendor_fields_are_unique_and_in_lower_case() {
+    fn vendor_field_names_are_unique_and_lower_case() {
         let mut all: Vec<_> = VENDOR_FIELDS.iter().copied().flatten().collect();
         assert!(all.iter().all(|name| name.bytes().all(|byte| byte.is_ascii_lowercase() || b"-46".contains(&byte))));
         let count = all.len();

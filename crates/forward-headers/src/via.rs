@@ -1,9 +1,9 @@
-//! `Via` (RFC 9110 §7.6.3), and the detection of loops.
+//! `Via` (RFC 9110 §7.6.3) and loop detection.
 
 use http::Version;
 use http::header::{HeaderMap, HeaderValue, VIA};
 
-/// The `Via` entries of this proxy, one for each protocol version of the received request.
+/// The `Via` entries of this proxy, one for each protocol version of received requests.
 #[derive(Clone, Debug)]
 pub(crate) struct Via {
     pseudonym: String,
@@ -17,7 +17,7 @@ pub(crate) struct Via {
 pub(crate) struct LoopDetected;
 
 impl Via {
-    /// Creates the entries for this proxy's pseudonym.
+    /// Creates the `Via` entries for this proxy's pseudonym.
     ///
     /// Characters that are not allowed in a token are replaced by underscores.
     pub(crate) fn new(pseudonym: &str) -> Option<Self> {
@@ -27,7 +27,7 @@ impl Via {
         Some(Self { http10: entry("1.0")?, http11: entry("1.1")?, http2: entry("2.0")?, pseudonym })
     }
 
-    /// Appends the entry for a request that was received with this version, unless the request is in a loop.
+    /// Appends the `Via` entry for the protocol version of a received request, or reports a loop.
     pub(crate) fn append_entry(&self, headers: &mut HeaderMap, received: Version) -> Result<(), LoopDetected> {
         let entry = match received {
             Version::HTTP_2 => &self.http2,
@@ -39,7 +39,8 @@ impl Via {
         if has_been_forwarded && self.is_loop(headers) { Err(LoopDetected) } else { Ok(()) }
     }
 
-    /// Returns whether this proxy's pseudonym occurs too often. A few times may be several proxies with one name.
+    /// Returns whether this proxy's pseudonym occurs too often in `Via`. A few times may be several proxies with one
+    /// name.
     fn is_loop(&self, headers: &HeaderMap) -> bool {
         // The latest entries are at the end. A client may have forged those before.
         let lines = headers.get_all(VIA).iter().rev();
@@ -53,10 +54,10 @@ impl Via {
     }
 }
 
-/// The maximum number of entries that are read, which is enough to detect a loop of fourteen proxies.
+/// The maximum number of `Via` entries that are read, which is enough to detect a loop of 14 proxies.
 const MAX_ENTRIES: usize = 128;
 
-/// The maximum number of times that a request may pass this proxy.
+/// The maximum number of times that one request may pass this proxy.
 const MAX_PASSES: usize = 8;
 
 #[cfg(test)]
@@ -68,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn detects_a_loop_after_eight_passes() {
+    fn detects_a_loop_if_a_request_passes_more_than_eight_times() {
         let via = Via::new("edge").unwrap();
         let mut headers = headers_with("1.1 other, HTTP/2.0 EDGE (comment)");
         for _ in 0..7 {
@@ -85,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn entry_has_the_received_protocol_version() {
+    fn via_entry_contains_the_received_protocol_version() {
         let via = Via::new("my edge").unwrap();
         for (version, entry) in
             [(Version::HTTP_10, "1.0 my_edge"), (Version::HTTP_11, "1.1 my_edge"), (Version::HTTP_2, "2.0 my_edge")]

@@ -1,4 +1,4 @@
-//! The layer in an axum router: the headers of the request and of the response.
+//! Tests of [`ForwardHeadersLayer`] in an axum router.
 #![allow(clippy::unwrap_used)]
 
 use std::net::SocketAddr;
@@ -31,7 +31,7 @@ async fn sets_forwarding_fields_and_removes_hop_by_hop_fields() {
 }
 
 #[tokio::test]
-async fn rejects_request_in_a_loop_with_508() {
+async fn rejects_request_in_a_proxy_loop_with_508() {
     let app = Router::new().route("/", get(async || "served")).layer(ForwardHeadersLayer::new().via("edge"));
     for (times, status) in [(2, StatusCode::OK), (7, StatusCode::OK), (8, StatusCode::LOOP_DETECTED)] {
         let request = Request::get("/").header("via", vec!["1.1 edge"; times].join(", "));
@@ -43,7 +43,7 @@ async fn rejects_request_in_a_loop_with_508() {
 }
 
 #[tokio::test]
-async fn responds_itself_when_max_forwards_is_zero() {
+async fn responds_instead_of_forwarding_if_max_forwards_is_zero() {
     let handler = axum::routing::any(async |headers: HeaderMap| headers["max-forwards"].to_str().unwrap().to_owned());
     let app = Router::new().route("/", handler).layer(ForwardHeadersLayer::new());
     for (method, max_forwards, media_type, text) in [
@@ -59,7 +59,7 @@ async fn responds_itself_when_max_forwards_is_zero() {
 }
 
 #[tokio::test]
-async fn sends_no_client_address_without_a_peer_address() {
+async fn sends_no_client_address_if_the_peer_address_is_missing() {
     let handler = get(async |headers: HeaderMap| {
         assert!(!headers.contains_key("x-forwarded-for") && !headers.contains_key("x-real-ip"));
     });

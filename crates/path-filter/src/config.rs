@@ -13,7 +13,7 @@ pub(crate) struct Config {
     pub(crate) rewrite: Option<Rewrite>,
 }
 
-/// Returns the URI after the rewriting by an inner service, or `None` if it does not change the URI.
+/// A function that returns the URI after an inner service has rewritten it, or `None` if it is unchanged.
 #[derive(Clone)]
 pub(crate) struct Rewrite(pub(crate) Arc<RewriteFn>);
 

@@ -1,10 +1,11 @@
-//! The form of the curated lists.
+//! The format of the curated lists of rules.
 
-/// Rules of a curated list that belong together.
+/// A titled group of rules in a curated list.
 pub(crate) struct Section {
-    #[cfg_attr(not(test), expect(dead_code, reason = "only the reference page shows it"))]
+    #[cfg_attr(not(test), expect(dead_code, reason = "only the test of the reference page reads the title"))]
     pub(crate) title: &'static str,
-    /// Globs, and exemptions after `!`. The last rule that matches decides. Globs and paths are compared in lower case.
+    /// Globs that block paths, and globs with a leading `!` that allow paths. The last rule that matches decides. Globs
+    /// and paths are compared in lower case.
     pub(crate) paths: &'static [&'static str],
 }
 
@@ -21,7 +22,7 @@ mod tests {
     const PAGE: &str = "../../docs/reference/blocked-paths.md";
 
     #[test]
-    fn reference_lists_the_rules_of_the_code() {
+    fn reference_page_lists_the_rules_of_the_curated_lists() {
         let page = Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGE);
         // The package of this crate does not contain the page.
         let Ok(text) = fs::read_to_string(&page) else { return };
@@ -33,7 +34,7 @@ mod tests {
         assert!(text == wanted, "{PAGE} is out of date; UPDATE=1 cargo test -p rproxy-path-filter updates it");
     }
 
-    /// Returns the page with `sections` between the marks for the list.
+    /// Returns the page with `sections` inserted between the markers of the list.
     fn with_rules(page: &str, list: &str, sections: &[Section]) -> String {
         let (start, end) = (format!("<!-- {list} -->\n"), format!("<!-- /{list} -->"));
         let (before, rest) = page.split_once(&start).unwrap();

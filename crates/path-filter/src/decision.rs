@@ -1,4 +1,4 @@
-//! The decision about a path, for logs and metrics.
+//! The path filter's decision about a request, for logs and metrics.
 
 use std::sync::Arc;
 
@@ -8,12 +8,12 @@ use std::sync::Arc;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PathFilterDecision {
-    /// The path is blocked, and the request was rejected.
+    /// A rule blocks the path, and the request was rejected.
     Blocked {
-        /// The rule that blocks the path, as it was written.
+        /// The text of the rule that blocks the path.
         rule: Arc<str>,
     },
-    /// The path is blocked, but [shadow mode](crate::PathFilterLayer::shadow) forwarded the request.
+    /// A rule blocks the path, but [shadow mode](crate::PathFilterLayer::shadow) forwarded the request.
     WouldBlock {
         /// The rule that blocks the path, as it was written.
         rule: Arc<str>,

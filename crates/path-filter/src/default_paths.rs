@@ -1,4 +1,4 @@
-//! The default list: known secrets, and the exemptions for user content. Version 2026-12.1.
+//! The default list of rules: known secrets, and exemptions for user content. Version 2026-12.1.
 //!
 //! It blocks no path that an application uses. A new entry must not match `tests/corpus/{allowed,applications}.txt`:
 //!
@@ -8,7 +8,7 @@
 
 use crate::curated::Section;
 
-/// A glob for a name in the root, or in a folder in which deployments keep configuration.
+/// A glob for a file in the root or in a directory that usually contains configuration files.
 macro_rules! configuration {
     ($name:literal) => {
         concat!(
@@ -19,7 +19,7 @@ macro_rules! configuration {
     };
 }
 
-/// A glob for a name in the root, or in a folder in which deployments keep keys.
+/// A glob for a file in the root or in a directory that usually contains private keys.
 macro_rules! key {
     ($name:literal) => {
         concat!(
@@ -30,7 +30,7 @@ macro_rules! key {
     };
 }
 
-/// A glob for a name in the root, or in a folder in which deployments keep dumps.
+/// A glob for a file in the root or in a directory that usually contains database dumps.
 macro_rules! dump {
     ($name:literal) => {
         concat!(
@@ -157,7 +157,7 @@ pub(crate) const DEFAULT_PATHS: &[Section] = &[
         ],
     },
     Section {
-        title: "Archives of sites",
+        title: "Archives of whole sites",
         paths: &[
             dump!(
                 "{backup,backups,bak,database,db,dump,htdocs,httpdocs,mysql,public_html,site,sql,webroot,website,wp-content,www,wwwroot}.{zip,tar,tgz,tbz,tbz2,txz,rar,7z}"
@@ -230,7 +230,7 @@ pub(crate) const DEFAULT_PATHS: &[Section] = &[
         ],
     },
     Section {
-        title: "Logs and memory with secrets of requests",
+        title: "Logs and memory dumps that contain request data",
         paths: &[
             "/{,[!./]*/}storage/logs/laravel{,-*}.log",
             "/{,[!./]*/}wp-content/debug.log{,.*}",
@@ -242,7 +242,7 @@ pub(crate) const DEFAULT_PATHS: &[Section] = &[
         ],
     },
     Section {
-        title: "Other files that no site serves on purpose",
+        title: "Other files that are never published on purpose",
         paths: &[
             "/etc/{passwd,shadow,gshadow,sudoers}",
             "/file:/**/etc/{passwd,shadow}",
@@ -260,7 +260,7 @@ pub(crate) const DEFAULT_PATHS: &[Section] = &[
         ],
     },
     Section {
-        title: "Exemptions: repositories in forges, and their files",
+        title: "Exemptions for repository browsers",
         // Below a prefix as well. The first segment has no dot, because PHP prints the file `/.env` for a request to a script
         // below `/.env/`.
         paths: &[
@@ -301,7 +301,7 @@ pub(crate) const DEFAULT_PATHS: &[Section] = &[
         ],
     },
     Section {
-        title: "Exemptions: files of users",
+        title: "Exemptions for user files",
         paths: &[
             // WebDAV. Nextcloud, ownCloud and Seafile.
             "!/{,[!./]*/}{remote,public}.php/**",

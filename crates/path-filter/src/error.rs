@@ -1,4 +1,4 @@
-//! The error for invalid rules.
+//! The error type for invalid rules.
 
 /// The error for invalid [`PathRules`](crate::PathRules).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -7,18 +7,18 @@ pub enum PathRulesError {
     /// A rule contains an invalid glob.
     #[error("bad path glob {glob:?}: {reason}")]
     InvalidGlob {
-        /// The glob, as it was written.
+        /// The text of the invalid glob.
         glob: String,
-        /// The reason why the glob is invalid.
+        /// The reason that the glob is invalid.
         reason: String,
     },
-    /// A list entry is neither a list name nor a glob.
+    /// An entry of the rule list is neither a list name nor a glob.
     #[error("bad path rule {entry:?}: neither a list (default, strict) nor a glob that begins with / or *")]
     UnknownEntry {
-        /// The entry, as it was written.
+        /// The text of the invalid entry.
         entry: String,
     },
-    /// There are no rules, so the filter would block nothing.
+    /// The rule list is empty, so the filter would block no path.
     #[error("a path filter needs at least one rule")]
     NoRules,
 }

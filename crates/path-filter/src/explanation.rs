@@ -1,4 +1,4 @@
-//! The explanation of a decision: every decoding of a path, with the rule that decides about it.
+//! The explanation of a path filter decision: each decoding of the path, and the rule that decides.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use crate::rule::Rule;
 
 pub(crate) const TOO_MANY_DECODINGS: &str = "(too many decodings)";
 
-/// The decodings of a path, and the rules that decide about them.
+/// The decodings of a path, and the rule that decides about each decoding.
 ///
 /// [`Display`](fmt::Display) formats them as a table.
 #[derive(Clone, Debug)]
@@ -29,11 +29,11 @@ impl fmt::Display for PathExplanation {
         if self.decodings.is_empty() {
             writeln!(f, "  {TOO_MANY_DECODINGS}")?;
         }
-        for (decoding, rule) in &self.decodings {
+        for (decoded_path, rule) in &self.decodings {
             match rule {
-                Some(Rule { glob, is_blocking: true }) => writeln!(f, "  {decoding}  blocked by {glob}")?,
-                Some(Rule { glob, is_blocking: false }) => writeln!(f, "  {decoding}  allowed by {glob}")?,
-                None => writeln!(f, "  {decoding}")?,
+                Some(Rule { glob, is_blocking: true }) => writeln!(f, "  {decoded_path}  blocked by {glob}")?,
+                Some(Rule { glob, is_blocking: false }) => writeln!(f, "  {decoded_path}  allowed by {glob}")?,
+                None => writeln!(f, "  {decoded_path}")?,
             }
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! The future and the body of the responses of [`PathFilterService`](crate::PathFilterService).
+//! The response future and response body of [`PathFilterService`](crate::PathFilterService).
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,7 +12,7 @@ use pin_project_lite::pin_project;
 
 use crate::decision::PathFilterDecision;
 
-/// The response body of the inner service, or of a rejection.
+/// The body of the inner service's response, or of the response to a rejected request.
 pub type ResponseBody<B> = Either<B, Full<Bytes>>;
 
 pin_project! {

@@ -6,7 +6,7 @@ use crate::PathRules;
 
 static LISTS: LazyLock<[PathRules; 2]> = LazyLock::new(|| [PathRules::sensitive(), PathRules::strict()]);
 
-/// Checks that a path that a curated list blocks stays blocked if one of its characters is percent-encoded.
+/// Checks that percent-encoding one character of a blocked path does not allow the path.
 ///
 /// The first byte selects the character.
 pub fn path(bytes: &[u8]) {
@@ -33,11 +33,11 @@ fn check_encoding(rules: &PathRules, at: u8, path: &str) {
         && !bytes[..at].iter().rev().take(4).any(|byte| matches!(byte, b'%' | b'\\'))
     {
         let encoded = format!("{}%{:02x}{}", &path[..at], bytes[at], &path[at + 1..]);
-        assert!(rules.blocking_rule(&encoded).is_some(), "{path} is blocked, {encoded} is not");
+        assert!(rules.blocking_rule(&encoded).is_some(), "{path} is blocked, but {encoded} is allowed");
     }
 }
 
-/// Checks that `blocking_rule` and `explain` agree for any list of rules that parses.
+/// Checks that `blocking_rule` and `explain` agree for every list of rules that parses.
 pub fn rules(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else { return };
     let (list, path) = text.split_once('\n').filter(|(_, path)| path.starts_with('/')).unwrap_or((text, "/a"));
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn explanations_agree_with_rules_for_mutated_seeds() {
+    fn explain_agrees_with_blocking_rule_for_mutated_seeds() {
         run(CRATE, "rules", rules);
     }
 }

@@ -1,4 +1,4 @@
-//! The globs of the rules, compiled into sets.
+//! The globs of the rules, compiled into glob sets.
 
 use globset::{Candidate, GlobBuilder, GlobSet, GlobSetBuilder};
 use rproxy_core::path::normalized;
@@ -8,14 +8,14 @@ use crate::rule::Rule;
 
 /// The compiled globs of all rules.
 pub(crate) struct AllGlobs {
-    /// Globs that match only paths with a segment that begins with a dot. Most paths have none.
+    /// Globs that match only paths with a dotfile segment. Most paths have none.
     dotted: Globs,
     others: Globs,
 }
 
 struct Globs {
     set: GlobSet,
-    /// The index of the rule for each glob of the set, in ascending order.
+    /// The rule index of each glob in the set, in ascending order.
     rules: Vec<usize>,
 }
 
@@ -26,7 +26,7 @@ impl AllGlobs {
         Ok(Self { dotted: compile(&dotted)?, others: compile(&others)? })
     }
 
-    /// Returns the index of the last rule that matches.
+    /// Returns the index of the last rule that matches a decoded path.
     pub(crate) fn last_match(&self, decoding: &[u8]) -> Option<usize> {
         let candidate = Candidate::from_bytes(decoding);
         let others = self.others.last_match(&candidate);
@@ -61,16 +61,16 @@ fn compile(rules: &[(usize, &Rule)]) -> Result<Globs, PathRulesError> {
             indices.push(*index);
         }
     }
-    Ok(Globs { set: set.build().map_err(|cause| error("(all globs together)", cause))?, rules: indices })
+    Ok(Globs { set: set.build().map_err(|cause| error("(all globs combined)", cause))?, rules: indices })
 }
 
-/// Returns the glob, and the folder itself for `/folder/**`, which globset matches only for paths below it.
+/// Returns the glob and, for `/directory/**`, also `/directory`, which globset does not match.
 pub(crate) fn with_folder(glob: &str) -> impl Iterator<Item = String> {
     let folder = glob.strip_suffix("/**").filter(|folder| !folder.is_empty() && *folder != "**");
     std::iter::once(glob.to_owned()).chain(folder.map(str::to_owned))
 }
 
-/// Parses a glob, which is matched in lower case. `empty_alternates` allows an empty choice, as in `{,-b}`.
+/// Parses a glob in lower case. `empty_alternates` allows an empty choice, as in `{,-b}`.
 ///
 /// Globs and paths are in lower case, so that globset can look up extensions and names in hash tables. Case-insensitive
 /// globs would need a regex.

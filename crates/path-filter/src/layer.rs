@@ -1,4 +1,4 @@
-//! The [`PathFilterLayer`] type.
+//! A tower layer that rejects requests for blocked paths.
 
 use std::sync::Arc;
 
@@ -27,13 +27,13 @@ pub struct PathFilterLayer {
 }
 
 impl PathFilterLayer {
-    /// Creates a layer that blocks the paths that `rules` block.
+    /// Creates a layer that rejects requests for paths that `rules` block.
     pub fn new(rules: PathRules) -> Self {
         let config = Config { status: StatusCode::NOT_FOUND, shadow: false, reject_ambiguous: false, rewrite: None };
         Self { rules, config }
     }
 
-    /// Sets the status of the response to a blocked path; 404 by default.
+    /// Sets the status of responses to requests for blocked paths; default 404.
     ///
     /// A 404 does not reveal that a rule exists.
     pub fn status(mut self, status: StatusCode) -> Self {
@@ -41,7 +41,7 @@ impl PathFilterLayer {
         self
     }
 
-    /// Sets whether to forward all requests and only record the decisions; off by default.
+    /// Sets whether to forward all requests and only record the decisions; default `false`.
     ///
     /// A request that would have been rejected has
     /// [`PathFilterDecision::WouldBlock`](crate::PathFilterDecision::WouldBlock) in its response.
@@ -50,7 +50,7 @@ impl PathFilterLayer {
         self
     }
 
-    /// Sets whether to reject ambiguous paths with 400; off by default.
+    /// Sets whether to reject ambiguous paths with 400; default `false`.
     ///
     /// A path is ambiguous if servers may resolve it to different paths. Such a path contains `%2F`, `//`, dot segments or
     /// `;` parameters, for example. Some applications use them, such as package registries in names of packages.
@@ -59,7 +59,7 @@ impl PathFilterLayer {
         self
     }
 
-    /// Also checks the path after the rewriting by an inner service, such as one that strips a prefix.
+    /// Also checks the path after it is rewritten by an inner service, such as one that strips a prefix.
     ///
     /// A request is rejected if the rules block the path that the client sent or the path of the URI that `rewrite`
     /// returns. `None` means that the path does not change.

@@ -1,4 +1,4 @@
-//! Middleware that rejects requests for sensitive paths in every spelling.
+//! Middleware that rejects requests for sensitive paths, including encoded and obfuscated forms.
 //!
 //! [`PathFilterLayer`] responds with 404 to requests whose path matches a rule: environment files, repositories, private
 //! keys, dumps, backups of configuration files. Clients cannot evade a rule by encoding the path.

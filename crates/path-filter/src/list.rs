@@ -1,8 +1,8 @@
-//! The syntax of lists of rules, such as `default,/private/**,!/private/ok`.
+//! The syntax of rule lists, such as `default,/private/**,!/private/ok`.
 
 use crate::error::PathRulesError;
 
-/// An entry of a list.
+/// An entry of a rule list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Entry<'a> {
     Default,
@@ -27,7 +27,7 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// Splits a list into entries at commas outside of braces.
+/// Splits a rule list into entries at commas outside braces.
 pub(crate) fn entries(list: &str) -> Vec<&str> {
     let (mut entries, mut start, mut depth) = (Vec::new(), 0, 0_usize);
     for (at, byte) in list.bytes().enumerate() {
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parses_lists_globs_and_exemptions() {
+    fn parses_list_names_globs_and_exemptions() {
         for (entry, expected) in [
             ("default", Entry::Default),
             ("STRICT", Entry::Strict),
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn splits_at_commas_outside_of_braces() {
+    fn splits_rule_lists_at_commas_outside_braces() {
         assert_eq!(entries("default, /{a,{b,c}},,!/d "), ["default", "/{a,{b,c}}", "!/d"]);
     }
 }

@@ -1,10 +1,10 @@
-//! A prefilter: a search for literal text without which no glob matches. Most paths contain none of it.
+//! A prefilter that searches a path for the literal texts of all globs. Most paths contain none of it.
 
 use std::collections::{BTreeSet, HashSet};
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
 
-/// A search for text that every match of a set of globs contains.
+/// A search for literal texts, at least one of which occurs in every path that the globs match.
 pub(crate) struct LiteralPrefilter {
     // `None`: one of the globs has no literal text.
     search: Option<AhoCorasick>,
@@ -45,7 +45,8 @@ impl LiteralPrefilter {
     }
 }
 
-/// Expands the braces of a glob into one glob for each choice. Every path that `glob` matches, one of them matches, too.
+/// Expands the braces of a glob into alternatives without braces. Every path that `glob` matches, one of them matches,
+/// too.
 fn alternatives(glob: &str) -> Vec<String> {
     let mut all = vec![glob.to_owned()];
     loop {
@@ -72,7 +73,7 @@ fn alternatives(glob: &str) -> Vec<String> {
     }
 }
 
-/// Splits a glob at its first brace: the text before it, its choices, and the text after it.
+/// Splits a glob at its first brace expression into the text before, the choices, and the text after.
 fn choice(glob: &str) -> Option<(&str, Vec<&str>, &str)> {
     let (mut depth, mut open, mut start, mut choices) = (0, 0, 0, Vec::new());
     for (at, byte) in outside_of_classes(glob) {
@@ -100,7 +101,7 @@ fn choice(glob: &str) -> Option<(&str, Vec<&str>, &str)> {
     None
 }
 
-/// Returns the longest text that every match of the glob contains. The glob has no braces.
+/// Returns the longest literal text that occurs in every path that the glob matches. The glob has no braces.
 fn longest_literal(glob: &str) -> Option<&str> {
     let (mut start, mut longest) = (0, "");
     for (at, byte) in outside_of_classes(glob).chain([(glob.len(), b'*')]) {
@@ -117,7 +118,8 @@ fn longest_literal(glob: &str) -> Option<&str> {
     (!longest.is_empty()).then_some(longest)
 }
 
-/// Returns the literal bytes and wildcards of a glob. Of a class, it returns only `[` and the `]` that ends it.
+/// Returns the bytes of a glob that are outside character classes. Of a class, it returns only `[` and the `]` that
+/// ends it.
 fn outside_of_classes(glob: &str) -> impl Iterator<Item = (usize, u8)> {
     let mut ends_at = None;
     glob.bytes().enumerate().filter(move |&(at, byte)| {
@@ -136,7 +138,7 @@ fn outside_of_classes(glob: &str) -> impl Iterator<Item = (usize, u8)> {
     })
 }
 
-/// The maximum number of alternatives, more than a glob written by hand has.
+/// The maximum number of alternatives into which one glob is expanded.
 const MAX_ALTERNATIVES: usize = 1024;
 
 #[cfg(test)]
@@ -144,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn expands_braces_into_alternatives() {
+    fn expands_braces_of_a_glob_into_alternatives() {
         for (glob, expected) in [
             ("/a", &["/a"][..]),
             ("/{a,b}", &["/a", "/b"]),
@@ -178,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn glob_without_literal_may_match_any_path() {
+    fn prefilter_accepts_every_path_for_a_glob_without_literal_text() {
         assert!(LiteralPrefilter::new(["**", "/a"].into_iter()).may_match(b"/"));
         let prefilter = LiteralPrefilter::new(["**/*.{sql,sqlite}", "/x/**"].into_iter());
         for (path, may_match) in

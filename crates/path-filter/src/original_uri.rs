@@ -2,7 +2,7 @@
 
 use http::{Request, Uri};
 
-/// Returns the request's URI as it was before a router changed it.
+/// Returns the URI of the request before a router changed it.
 ///
 /// axum strips the prefix of `Router::nest` from the URI, and keeps the original in an extension.
 pub(crate) fn original_uri<B>(request: &Request<B>) -> &Uri {

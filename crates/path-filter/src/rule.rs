@@ -1,4 +1,4 @@
-//! A rule: a glob, and whether it blocks or allows.
+//! A rule, which blocks or allows the paths that match a glob.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The rules: globs that are matched against every decoding of a path. The last match decides.
+//! Path filter rules: globs that are matched against every decoding of a path. The last match decides.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,7 +16,7 @@ use crate::literal_prefilter::LiteralPrefilter;
 use crate::rule::Rule;
 use crate::strict_paths::STRICT_PATHS;
 
-/// Compiled rules that block and allow paths. Clones share them.
+/// Compiled rules that block or allow paths. Clones share them.
 ///
 /// A glob matches a whole path, without regard to case: `*` matches within a segment, `**` across segments; `?`, `[ab]` and
 /// `{a,b}` are supported. `/private/**` matches `/private` as well. The last rule that matches decides.
@@ -41,15 +41,16 @@ pub struct PathRules {
 
 struct Compiled {
     rules: Vec<Rule>,
-    /// The prefilter of the globs that block.
+    /// The prefilter for the globs that block paths.
     prefilter: LiteralPrefilter,
-    /// The globs of the curated lists are compiled when the first path passes the prefilter. This takes some milliseconds
-    /// and megabytes, and many proxies never get such a path.
+    /// The globs of all rules; for the curated lists, they are compiled when a path first passes the prefilter. This
+    /// takes some milliseconds and megabytes, and many proxies never get such a path.
     globs: OnceLock<AllGlobs>,
 }
 
 impl PathRules {
-    /// Returns the default list: known secrets, such as `.env`, `.git`, private keys and dumps. Version 2026-12.1.
+    /// Returns the default list of rules: known secrets such as `.env`, `.git`, private keys and dumps. Version
+    /// 2026-12.1.
     ///
     /// It blocks no paths of applications and no files of users, which have other names or are in other folders. Its globs are
     /// compiled when the first path might match one, which takes some milliseconds.
@@ -58,7 +59,7 @@ impl PathRules {
         RULES.clone()
     }
 
-    /// Returns the strict list: the [default list](Self::sensitive), and files that some applications use by design.
+    /// Returns the strict list of rules: the [default list](Self::sensitive), and files that some applications publish.
     ///
     /// It blocks all dotfiles except those below `.well-known`, keys, dumps, backups and configuration files of any name,
     /// build files, logs and status pages. Its globs are compiled when the first path might match one.
@@ -81,16 +82,16 @@ impl PathRules {
         match add(Self::builder()) {
             Ok(builder) => builder.with_globs(OnceLock::new()),
             // The lists are constants, and tests compile them.
-            Err(error) => unreachable!("the curated lists are valid: {error}"),
+            Err(error) => unreachable!("a curated list contains an invalid rule: {error}"),
         }
     }
 
-    /// Returns a builder without rules.
+    /// Returns a builder without any rules.
     pub fn builder() -> PathRulesBuilder {
         PathRulesBuilder::default()
     }
 
-    /// Parses a comma-separated list of globs.
+    /// Parses a comma-separated list of globs and list names.
     ///
     /// `!` before a glob allows its paths. The entry `default` is the [default list](Self::sensitive), and `strict` is the
     /// [strict list](Self::strict), which includes it. Commas within braces do not separate entries.
@@ -128,7 +129,7 @@ impl PathRules {
         builder.build()
     }
 
-    /// Returns the rule that blocks `path`, as it was written, or `None` if the path is allowed.
+    /// Returns the text of the rule that blocks `path`, or `None` if the path is allowed.
     pub fn blocking_rule(&self, path: &str) -> Option<Arc<str>> {
         match Decodings::of(path.as_bytes()) {
             Decodings::One(decoding) => self.rule_blocking_decoding(&decoding),
@@ -139,7 +140,7 @@ impl PathRules {
         }
     }
 
-    /// Returns every decoding of `path`, with the rule that decides about it.
+    /// Returns each decoding of `path`, and the rule that decides about it.
     ///
     /// # Examples
     ///
@@ -182,7 +183,7 @@ impl Compiled {
         self.globs.get_or_init(|| match AllGlobs::compile(&self.rules) {
             Ok(globs) => globs,
             // A builder compiles its globs at once. The curated lists are constants, and tests compile them.
-            Err(error) => unreachable!("the curated lists are valid: {error}"),
+            Err(error) => unreachable!("a curated list contains an invalid rule: {error}"),
         })
     }
 }
@@ -238,7 +239,7 @@ impl PathRulesBuilder {
         self.sections(DEFAULT_PATHS)
     }
 
-    /// Adds the rules of the [strict list](PathRules::strict), which include those of the default list.
+    /// Adds the rules of the [strict list](PathRules::strict), which include the [default list](PathRules::sensitive).
     ///
     /// # Errors
     ///
@@ -257,7 +258,7 @@ impl PathRulesBuilder {
         })
     }
 
-    /// Compiles the rules, so that paths can be checked.
+    /// Compiles the rules.
     ///
     /// # Errors
     ///
@@ -280,7 +281,7 @@ impl PathRulesBuilder {
     fn rule(mut self, glob: &str, is_blocking: bool) -> Result<Self, PathRulesError> {
         let error = |reason: &str| PathRulesError::InvalidGlob { glob: glob.to_owned(), reason: reason.to_owned() };
         if !glob.starts_with(['/', '*']) {
-            return Err(error("it must begin with / or *"));
+            return Err(error("must begin with / or *"));
         }
         for glob in with_folder(&normalized(glob)) {
             build_glob(&glob).map_err(|cause| error(&cause.kind().to_string()))?;
@@ -312,9 +313,9 @@ mod tests {
         }
     }
 
-    /// Otherwise each such path costs a match against all globs.
+    /// A path that passes the prefilter is matched against all globs, which is slow.
     #[test]
-    fn prefilter_of_curated_lists_skips_ordinary_paths() {
+    fn curated_lists_prefilter_skips_ordinary_paths() {
         for path in [
             "/",
             "/index.html",

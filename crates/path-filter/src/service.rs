@@ -1,4 +1,4 @@
-//! The service, which checks the path before it calls the inner service.
+//! A service that checks the path of a request before it calls the inner service.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};

@@ -1,5 +1,5 @@
-//! The additional rules of the strict list: files that are often served by accident, and that some applications use by design.
-//! Version 2026-12.1.
+//! The additional rules of the strict list: files that are often published by accident, and by some applications on
+//! purpose. Version 2026-12.1.
 //!
 //! The list `strict` is these rules, followed by those of the default list. Most of its rules apply at any depth.
 
@@ -73,7 +73,7 @@ pub(crate) const STRICT_PATHS: &[Section] = &[
         ],
     },
     Section {
-        title: "Keys and key stores of any name",
+        title: "Keys and key stores with any name",
         // Certificates (.crt, .cer), signatures (.asc, .gpg) and the public keys of package repositories are allowed.
         paths: &[
             "**/*.{pem,key,p8,p12,pfx,pkcs12,pvk,jks,jceks,bcfks,keystore,truststore,keytab,kdb,kdbx,ppk}",
@@ -86,7 +86,7 @@ pub(crate) const STRICT_PATHS: &[Section] = &[
         ],
     },
     Section {
-        title: "Databases and dumps of any name",
+        title: "Databases and dumps with any name",
         paths: &[
             "**/*.{sql,mysql,pgsql,psql,sqlite,sqlite2,sqlite3,sqlitedb,sqlite-journal,db,db3,s3db,sdb,mdb,accdb,mdf,ldf,dump,rdb,dmp,bson}",
             "**/*.{sqlite,sqlite3,db}-{journal,wal,shm}",
@@ -98,7 +98,7 @@ pub(crate) const STRICT_PATHS: &[Section] = &[
         ],
     },
     Section {
-        title: "Backups of any name, and temporary files of editors",
+        title: "Backups with any name, and temporary files of editors",
         paths: &[
             "**/*.{bak,bak[0-9],bkp,bck,backup,old,old[0-9],orig,orig[0-9],save,save[0-9],sav,swp,swo,swn,tmp~,copy,rej}",
             "**/*.bak[-_.]*",

@@ -1,4 +1,4 @@
-//! The curated lists, tested with paths of real applications and with combinations of known evasions.
+//! Tests of the curated lists with paths of real applications and with combinations of known evasions.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::HashSet;
@@ -14,20 +14,20 @@ fn paths(corpus: &str) -> impl Iterator<Item = &str> {
     corpus.lines().filter(|line| line.starts_with('/'))
 }
 
-/// Returns the paths of which the rules decide otherwise.
+/// Returns the paths in `corpus` for which the decision of the rules is wrong.
 fn mistakes<'a>(rules: &PathRules, corpus: &'a str, is_blocked: bool) -> Vec<&'a str> {
     paths(corpus).filter(|path| rules.blocking_rule(path).is_some() != is_blocked).collect()
 }
 
 #[test]
-fn default_list_allows_all_paths_of_applications() {
+fn default_list_allows_all_application_paths() {
     for corpus in [APPLICATIONS, ALLOWED] {
         assert_eq!(mistakes(&PathRules::sensitive(), corpus, false), [""; 0]);
     }
 }
 
 #[test]
-fn strict_list_allows_paths_of_applications_without_sensitive_names() {
+fn strict_list_allows_application_paths_without_sensitive_names() {
     assert_eq!(mistakes(&PathRules::strict(), ALLOWED, false), [""; 0]);
 }
 
@@ -44,13 +44,13 @@ fn strict_list_blocks_all_sensitive_paths_and_evasions() {
 }
 
 #[test]
-fn default_list_allows_paths_that_only_the_strict_list_blocks() {
+fn default_list_allows_paths_that_are_only_in_the_strict_list() {
     assert_eq!(mistakes(&PathRules::sensitive(), BLOCKED_STRICT, false), [""; 0]);
 }
 
-/// Each application is a line `## name <source>`, followed by its paths.
+/// The corpus lists each application under a heading `## name <source>`.
 #[test]
-fn corpus_names_sources_of_at_least_60_applications() {
+fn corpus_contains_at_least_60_applications_with_sources() {
     let applications: Vec<_> = APPLICATIONS.split("\n## ").skip(1).collect();
     for application in &applications {
         let (heading, paths_of) = application.split_once('\n').unwrap();
@@ -62,7 +62,7 @@ fn corpus_names_sources_of_at_least_60_applications() {
     assert!(names.len() == applications.len() && names.len() >= 60, "{}", names.len());
 }
 
-/// Names that both lists block.
+/// File names that both curated lists block.
 const SECRETS: &[&str] = &[
     ".env",
     ".env.production",
@@ -83,7 +83,7 @@ const SECRETS: &[&str] = &[
     "WEB-INF/web.xml",
 ];
 
-/// Names that only the strict list blocks.
+/// File names that only the strict list blocks.
 const STRICT_NAMES: &[&str] = &["application.yml", "docker-compose.yml", ".DS_Store", "hls/stream.key"];
 
 fn lists() -> [(PathRules, &'static [&'static str]); 3] {
@@ -174,7 +174,7 @@ fn blocks_sensitive_names_with_any_prefix_and_suffix() {
 }
 
 #[test]
-fn blocks_sensitive_names_with_any_encoding_of_a_character() {
+fn blocks_sensitive_names_if_any_character_is_encoded() {
     let encodings: [fn(char) -> String; 9] = [
         |c| format!("%{:02x}", c as u32),
         |c| format!("%{:02X}", c as u32),

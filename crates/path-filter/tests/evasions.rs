@@ -1,10 +1,10 @@
-//! Evasions that once worked, and spellings that some servers decode differently.
+//! Tests of known evasions, and of path forms that some servers decode differently.
 #![allow(clippy::unwrap_used)]
 
 use rproxy_path_filter::PathRules;
 
 #[test]
-fn blocks_names_that_a_server_restores_by_decoding_or_truncating() {
+fn blocks_names_that_a_server_restores_by_decoding_or_truncation() {
     let rules = PathRules::sensitive();
     for path in [
         // Several levels of encoding.
@@ -41,9 +41,9 @@ fn blocks_names_that_a_server_restores_by_decoding_or_truncating() {
     }
 }
 
-/// `corpus/parents.txt` lists spellings of `..`, and `corpus/slashes.txt` spellings of `/`.
+/// Traversal is blocked for every form of `..` in `corpus/parents.txt` and of `/` in `corpus/slashes.txt`.
 #[test]
-fn blocks_traversal_out_of_an_allowed_folder_in_any_spelling() {
+fn blocks_traversal_out_of_an_allowed_directory_in_any_encoding() {
     let rules = PathRules::builder().block("/private/**").unwrap().allow("/private/ok/**").unwrap().build().unwrap();
     for parent in include_str!("corpus/parents.txt").lines() {
         for slash in include_str!("corpus/slashes.txt").lines() {
@@ -53,9 +53,9 @@ fn blocks_traversal_out_of_an_allowed_folder_in_any_spelling() {
     }
 }
 
-/// A server that keeps `%2F` within a segment resolves `%2e%2e` to another folder than one that decodes it.
+/// Servers resolve `%2e%2e` after `%2F` to different directories, depending on whether they decode `%2F`.
 #[test]
-fn blocks_a_file_behind_encoded_slashes_and_dot_segments() {
+fn blocks_a_file_if_the_path_contains_encoded_slashes_and_dot_segments() {
     let rules = PathRules::builder().block("/pub/secret.txt").unwrap().build().unwrap();
     for path in [
         "/pub/x%2f../%2e%2e/secret.txt",
@@ -72,7 +72,7 @@ fn blocks_a_file_behind_encoded_slashes_and_dot_segments() {
 }
 
 #[test]
-fn compares_letters_of_all_scripts_without_case() {
+fn matches_paths_of_all_scripts_case_insensitively() {
     let rules = PathRules::builder().block("/Приват/**").unwrap().build().unwrap();
     for path in ["/приват/x", "/ПРИВАТ/x", "/%D0%9F%D0%A0%D0%98%D0%92%D0%90%D0%A2"] {
         assert!(rules.blocking_rule(path).is_some(), "{}", rules.explain(path));
@@ -80,7 +80,7 @@ fn compares_letters_of_all_scripts_without_case() {
 }
 
 #[test]
-fn blocks_decomposed_and_latin1_spellings_of_a_name() {
+fn blocks_decomposed_and_latin1_forms_of_a_name() {
     for rule in ["/caf\u{e9}/**", "/CAFE\u{301}/**"] {
         let rules = PathRules::builder().block(rule).unwrap().build().unwrap();
         for path in ["/caf\u{e9}/x", "/cafe\u{301}/x", "/cafe%CC%81/x", "/CAF%C3%89/x", "/caf%E9/x", "/CAF%25C9/x"] {

@@ -17,7 +17,7 @@ async fn get(app: Router, path: &str) -> axum::response::Response {
 }
 
 #[tokio::test]
-async fn rejects_blocked_path_with_404_and_names_the_rule_in_the_decision() {
+async fn rejects_blocked_path_with_404_and_records_the_rule() {
     let response = get(app(PathFilterLayer::new(PathRules::sensitive())), "/.git/config").await;
     assert_eq!(response.status(), StatusCode::NOT_FOUND);
     assert_eq!(response.headers()["content-type"], "text/plain; charset=utf-8");

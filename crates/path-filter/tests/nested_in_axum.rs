@@ -1,4 +1,4 @@
-//! The layer inside of `Router::nest`, which strips a prefix from the path.
+//! Tests of the layer inside `Router::nest`, which strips a prefix from the path.
 #![cfg(feature = "axum")]
 #![allow(clippy::unwrap_used)]
 
@@ -9,7 +9,7 @@ use rproxy_path_filter::{PathFilterLayer, PathRules};
 use tower::ServiceExt;
 
 #[tokio::test]
-async fn checks_the_path_that_the_client_sent() {
+async fn checks_the_original_path_if_a_nested_router_strips_a_prefix() {
     let rules = PathRules::builder().block("/app/private/**").unwrap().allow("/app/private/ok").unwrap();
     let rules = rules.block("/public/**").unwrap().build().unwrap();
     let inner = Router::new().fallback(async || "served").layer(PathFilterLayer::new(rules));

@@ -1,4 +1,4 @@
-//! The curated lists, custom rules, and the syntax of lists.
+//! Tests of the curated lists, of custom rules, and of the syntax of rule lists.
 #![allow(clippy::unwrap_used)]
 
 use proptest::prelude::*;
@@ -251,7 +251,7 @@ fn curated_lists_allow_paths_of_real_applications() {
 }
 
 #[test]
-fn default_list_blocks_secrets_in_any_spelling() {
+fn default_list_blocks_secrets_in_encoded_and_obfuscated_paths() {
     let rules = PathRules::sensitive();
     for path in [
         "/.ENV",
@@ -336,7 +336,7 @@ fn last_matching_rule_decides_for_each_decoding() {
 }
 
 #[test]
-fn lists_extend_the_curated_list_and_allow_exceptions() {
+fn custom_rules_add_paths_and_exemptions_to_the_curated_list() {
     let rules = PathRules::parse_list("default, /private/**, **/*.{xls,doc}, !/.env.example").unwrap();
     for (path, blocked) in
         [("/.env", true), ("/private/x", true), ("/a/b.doc", true), ("/.env.example", false), ("/a", false)]
@@ -387,9 +387,9 @@ fn well_known_uris_are_always_allowed_but_secrets_below_them_are_not() {
     }
 }
 
-/// An exemption applies below folders that cannot be files, so that PHP prints no file for a script below it.
+/// Exemptions do not apply below paths that can be files, because PHP prints the file for a script below it.
 #[test]
-fn exemptions_for_files_of_users_do_not_apply_to_traversal_or_scripts_below_secrets() {
+fn exemptions_for_user_files_do_not_apply_to_traversal_or_scripts_below_secrets() {
     let rules = PathRules::sensitive();
     for path in [
         "/user/repo/src/branch/main/../../../../../.env",
@@ -411,7 +411,7 @@ fn exemptions_for_files_of_users_do_not_apply_to_traversal_or_scripts_below_secr
 }
 
 #[test]
-fn errors_name_the_entry_and_the_accepted_forms() {
+fn rule_list_errors_contain_the_entry_and_the_accepted_forms() {
     for (list, message) in [
         ("private", "bad path rule \"private\": neither a list (default, strict) nor a glob that begins with / or *"),
         (
@@ -426,7 +426,7 @@ fn errors_name_the_entry_and_the_accepted_forms() {
 }
 
 #[test]
-fn explanation_lists_decodings_and_rules() {
+fn explanation_lists_decodings_and_the_rules_that_decide() {
     let text = PathRules::sensitive().explain("/a/%2e%2e/.env").to_string();
     assert!(text.starts_with("/a/%2e%2e/.env: blocked\n"), "{text}");
     assert!(text.contains("  /.env  blocked by **/.env\n"), "{text}");
@@ -435,7 +435,7 @@ fn explanation_lists_decodings_and_rules() {
 proptest! {
     // Without the first letters of the exemptions for viewers of source code, such as `/c/{repository}/**` of Gitiles.
     #[test]
-    fn blocks_a_sensitive_name_after_any_prefix(prefix in "(/[abe-fh-oqrtuyz0-9.%;\\\\]{0,6}){0,4}") {
+    fn default_list_blocks_a_sensitive_name_after_any_prefix(prefix in "(/[abe-fh-oqrtuyz0-9.%;\\\\]{0,6}){0,4}") {
         let path = format!("{prefix}/.git/config");
         prop_assert!(PathRules::sensitive().blocking_rule(&path).is_some(), "{}", path);
     }

@@ -1,43 +1,43 @@
-//! The reasons for rejecting a route when the table is built.
+//! The error type for invalid hosts and routes.
 
-/// A host or a route that a [`RouteTable`](crate::RouteTable) does not accept.
+/// A host or route that a [`RouteTable`](crate::RouteTable) rejects.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RouterError {
-    /// Text that is not a host name, an address or a wildcard.
+    /// The text is not a host name, an IP address or a wildcard.
     #[error("bad host {host:?}: {reason}")]
     Host {
-        /// The text.
+        /// The invalid text.
         host: String,
-        /// The reason, as a phrase.
+        /// The reason that the text is invalid.
         reason: &'static str,
     },
-    /// Text that is not a path pattern.
+    /// The text is not a path pattern.
     #[error("bad path {path:?}: {reason}")]
     Path {
-        /// The text.
+        /// The invalid text.
         path: String,
-        /// The reason, as a phrase.
+        /// The reason that the text is invalid.
         reason: String,
     },
-    /// A host that another site has.
-    #[error("duplicate host {0:?}: another site has it")]
+    /// The host already belongs to another site.
+    #[error("duplicate host {0:?}: it belongs to another site")]
     DuplicateHost(String),
-    /// A second default site.
-    #[error("duplicate default site")]
+    /// Another site is already the default site.
+    #[error("duplicate default site: only one is allowed")]
     DuplicateDefault,
-    /// A path and method that another route of the site has, so that no request reaches this one.
-    #[error("unreachable route: another route has {path:?}{}", method.as_ref().map(|method| format!(" with {method}")).unwrap_or_default())]
+    /// Another route of the site has the same path and method, so that no request reaches this route.
+    #[error("unreachable route: another route already has {path:?}{}", method.as_ref().map(|method| format!(" with {method}")).unwrap_or_default())]
     DuplicateRoute {
-        /// The path pattern.
+        /// The path pattern that both routes have.
         path: String,
-        /// The method, if the routes have methods.
+        /// The method that both routes have, or `None` if the routes apply to all methods.
         method: Option<http::Method>,
     },
-    /// A route without a path.
+    /// The route has no path.
     #[error("a route needs at least one path")]
     NoPath,
-    /// A route before the first host.
-    #[error("a route needs a host before it")]
+    /// A route was added before the first host.
+    #[error("a route must be added after its host")]
     NoHost,
 }

@@ -1,4 +1,4 @@
-//! The future of a response.
+//! The response future of the router.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -27,7 +27,7 @@ pin_project! {
 pin_project! {
     #[project = StateProjection]
     enum State<S, ReqBody, F> {
-        /// Waits until the service is ready.
+        /// Waits until the service of the route is ready.
         Ready { service: S, request: Option<Request<ReqBody>> },
         Called { #[pin] future: F },
         Rejected { status: StatusCode, reason: &'static str },

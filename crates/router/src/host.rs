@@ -1,4 +1,4 @@
-//! Host patterns, and the host of a request.
+//! Host patterns, and the parser for the host of a request.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,7 +9,7 @@ use http::{Request, header};
 
 use crate::error::RouterError;
 
-/// A host name, an address, or a wildcard such as `*.example.org`, in lower case.
+/// A host name, an IP address, or a wildcard such as `*.example.org`, in lower case.
 ///
 /// ```
 /// use rproxy_router::HostPattern;
@@ -22,23 +22,23 @@ use crate::error::RouterError;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HostPattern {
-    /// Without the `*.` of a wildcard.
+    /// The host name in lower case, without the `*.` of a wildcard.
     name: Box<str>,
     is_wildcard: bool,
 }
 
 impl HostPattern {
-    /// Whether the pattern has a wildcard.
+    /// Returns whether the pattern is a wildcard, such as `*.example.org`.
     pub fn is_wildcard(&self) -> bool {
         self.is_wildcard
     }
 
-    /// Returns the name, without the `*.` of a wildcard.
+    /// Returns the host name, without the `*.` of a wildcard.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Whether `host`, which is in lower case and has no port, matches.
+    /// Returns whether the pattern matches `host`, which must be in lower case and without a port.
     pub fn matches(&self, host: &str) -> bool {
         match self.is_wildcard {
             true => parent(host) == Some(&self.name),
@@ -47,7 +47,7 @@ impl HostPattern {
     }
 }
 
-/// Returns what follows the first label of a host name.
+/// Returns the part of a host name after its first label.
 pub(crate) fn parent(host: &str) -> Option<&str> {
     host.split_once('.').filter(|(label, _)| !label.is_empty()).map(|(_, parent)| parent)
 }
@@ -71,19 +71,19 @@ impl FromStr for HostPattern {
         };
         let name = name.strip_suffix('.').unwrap_or(name);
         if name.is_empty() {
-            return error("it is empty");
+            return error("the host name is empty");
         }
         if name.contains("//") || name.contains('/') {
-            return error("a host has neither a scheme nor a path");
+            return error("a host must not contain a scheme or a path");
         }
         if name.contains(':') {
-            return error("a host has no port");
+            return error("a host must not contain a port");
         }
         if name.contains('*') {
-            return error("a wildcard stands for the whole first label: *.example.org");
+            return error("a wildcard must replace the whole first label, as in *.example.org");
         }
         if !name.is_ascii() {
-            return error("an international name is written in its ASCII form (xn--...)");
+            return error("an internationalized host name must be in ASCII form (xn--...)");
         }
         let is_label = |label: &str| {
             (1..=63).contains(&label.len())
@@ -107,7 +107,7 @@ impl fmt::Display for HostPattern {
     }
 }
 
-/// Returns the host of a request in lower case, without its port and the dot at its end; empty if there is none.
+/// Returns the host of a request in lower case, without the port and a trailing dot, or an empty string.
 pub fn request_host<B>(request: &Request<B>) -> Cow<'_, str> {
     let host = match request.uri().authority() {
         Some(authority) => authority.as_str(),
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn accepts_names_addresses_and_wildcards() {
+    fn accepts_host_names_addresses_and_wildcards() {
         for (text, shown) in [
             ("example.org", "example.org"),
             ("Example.ORG.", "example.org"),
@@ -150,20 +150,20 @@ mod tests {
     }
 
     #[test]
-    fn rejects_other_text_with_a_reason() {
+    fn rejects_invalid_host_patterns_with_a_reason() {
         for (text, reason) in [
-            ("", "it is empty"),
-            ("*.", "it is empty"),
-            ("https://example.org", "a host has neither a scheme nor a path"),
-            ("example.org/blog", "a host has neither a scheme nor a path"),
-            ("example.org:8080", "a host has no port"),
-            ("*", "a wildcard stands for the whole first label: *.example.org"),
-            ("www.*.org", "a wildcard stands for the whole first label: *.example.org"),
-            ("b\u{fc}cher.example", "an international name is written in its ASCII form (xn--...)"),
+            ("", "the host name is empty"),
+            ("*.", "the host name is empty"),
+            ("https://example.org", "a host must not contain a scheme or a path"),
+            ("example.org/blog", "a host must not contain a scheme or a path"),
+            ("example.org:8080", "a host must not contain a port"),
+            ("*", "a wildcard must replace the whole first label, as in *.example.org"),
+            ("www.*.org", "a wildcard must replace the whole first label, as in *.example.org"),
+            ("b\u{fc}cher.example", "an internationalized host name must be in ASCII form (xn--...)"),
             ("a..b", "not a host name"),
             ("-a.example", "not a host name"),
             ("a b.example", "not a host name"),
-            ("[::1", "a host has no port"),
+            ("[::1", "a host must not contain a port"),
             ("[example]", "not an IPv6 address"),
         ] {
             let error = text.parse::<HostPattern>().unwrap_err();
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_the_host_of_the_target_before_that_of_the_field() {
+    fn host_of_the_request_target_takes_precedence_over_the_host_field() {
         for (uri, field, host) in [
             ("/", Some("example.org"), "example.org"),
             ("/", Some("Example.org:8080"), "example.org"),

@@ -1,4 +1,4 @@
-//! Path patterns, and which of two is more specific.
+//! Path patterns, and their order by specificity.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -8,7 +8,7 @@ use rproxy_core::path;
 
 use crate::error::RouterError;
 
-/// A path pattern that matches [comparable] paths.
+/// A path pattern, which matches [comparable] paths.
 #[derive(Clone, Debug)]
 pub(crate) struct PathPattern {
     text: Box<str>,
@@ -18,26 +18,26 @@ pub(crate) struct PathPattern {
 #[derive(Clone, Debug)]
 enum Kind {
     Exact,
-    /// `/api/**`: the length of `/api`.
+    /// A pattern such as `/api/**`, with the length of the prefix `/api`.
     Prefix(usize),
-    /// The glob, and that of the base if it ends in `/**`.
+    /// A glob; if it ends in `/**`, also the glob without that ending.
     Glob(Box<GlobMatcher>, Option<Box<GlobMatcher>>),
 }
 
-/// The order of patterns: the least is tried first.
+/// The sort key of patterns: the pattern with the lowest rank is tried first.
 pub(crate) type Rank = (bool, Reverse<usize>, bool, Reverse<usize>);
 
 impl PathPattern {
     pub(crate) fn parse(text: &str) -> Result<Self, RouterError> {
         let error = |reason: String| RouterError::Path { path: text.to_owned(), reason };
         if !text.starts_with(['/', '*']) {
-            return Err(error("it must begin with / or *".to_owned()));
+            return Err(error("must begin with / or *".to_owned()));
         }
         if text.contains('%') {
-            return Err(error("it is written without percent-encoding".to_owned()));
+            return Err(error("a path pattern must not contain percent-encoding".to_owned()));
         }
         if text.contains("//") || text.split('/').any(|segment| matches!(segment, "." | "..")) {
-            return Err(error("it has an empty or a dot segment".to_owned()));
+            return Err(error("a path pattern must not contain empty or dot segments".to_owned()));
         }
         let lower = path::normalized(text);
         let lower = match lower.trim_end_matches('/') {
@@ -62,7 +62,7 @@ impl PathPattern {
         Ok(Self { text: lower.into(), kind })
     }
 
-    /// The normalized text, by which duplicates are found.
+    /// Returns the normalized text of the pattern, which is used to detect duplicates.
     pub(crate) fn text(&self) -> &str {
         &self.text
     }
@@ -81,7 +81,7 @@ impl PathPattern {
         }
     }
 
-    /// Exact paths first; then the longest literal prefix; then patterns without `**`; then the longest.
+    /// Returns the sort key: exact paths, then the longest literal prefix, then patterns without `**`.
     pub(crate) fn rank(&self) -> Rank {
         let is_exact = matches!(self.kind, Kind::Exact);
         let literal = self.text.find(GLOB_CHARACTERS).unwrap_or(self.text.len());
@@ -95,7 +95,7 @@ fn is_glob(text: &str) -> bool {
     text.contains(GLOB_CHARACTERS)
 }
 
-/// Returns a decoded path as patterns match it. ASCII is not copied.
+/// Converts a decoded path to the form that patterns match. ASCII is not copied.
 pub(crate) fn comparable(decoding: &[u8]) -> Cow<'_, [u8]> {
     let comparable = path::comparable(decoding);
     if comparable.is_empty() { Cow::Borrowed(b"/") } else { comparable }
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patterns_match_whole_paths() {
+    fn path_patterns_match_whole_paths() {
         for (pattern, matching, others) in [
             ("/login", &["/login"][..], &["/", "/login/x", "/loginx"][..]),
             ("/Login/", &["/login"], &["/"]),
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn the_more_specific_pattern_comes_first() {
+    fn more_specific_path_patterns_come_first() {
         let sorted =
             ["/api/v1", "/api", "/static/app/**", "/api/v1/**", "/api/*", "/api/**", "/*.html", "/**", "**/*.php"];
         let mut patterns: Vec<_> = sorted.iter().rev().map(|text| PathPattern::parse(text).unwrap()).collect();
@@ -155,13 +155,13 @@ mod tests {
     }
 
     #[test]
-    fn rejects_text_that_is_not_a_pattern() {
+    fn rejects_invalid_path_patterns_with_a_reason() {
         for (text, reason) in [
-            ("", "it must begin with / or *"),
-            ("api/**", "it must begin with / or *"),
-            ("/a%20b", "it is written without percent-encoding"),
-            ("/a//b", "it has an empty or a dot segment"),
-            ("/a/../b", "it has an empty or a dot segment"),
+            ("", "must begin with / or *"),
+            ("api/**", "must begin with / or *"),
+            ("/a%20b", "a path pattern must not contain percent-encoding"),
+            ("/a//b", "a path pattern must not contain empty or dot segments"),
+            ("/a/../b", "a path pattern must not contain empty or dot segments"),
         ] {
             let error = PathPattern::parse(text).unwrap_err();
             assert_eq!(error, RouterError::Path { path: text.to_owned(), reason: reason.to_owned() });

@@ -1,4 +1,4 @@
-//! The service: finds the route of a request, and calls its service.
+//! A service that selects the route of a request, and calls the service of the route.
 
 use std::fmt;
 use std::sync::Arc;
@@ -40,7 +40,8 @@ where
         Self { table: Arc::default(), sites: Arc::new([]) }
     }
 
-    /// Adds a host. Requests that match none of its routes go to `service`.
+    /// Adds a host with a service for requests that match none of its routes. Requests that match none of its routes go
+    /// to `service`.
     ///
     /// # Errors
     ///
@@ -52,7 +53,7 @@ where
         Ok(self)
     }
 
-    /// Adds the site for all hosts that are not added by name.
+    /// Sets the service for requests to all other hosts.
     ///
     /// # Errors
     ///
@@ -63,7 +64,7 @@ where
         Ok(self)
     }
 
-    /// Adds a route by path to the host that was added last.
+    /// Adds a route that matches by path to the most recently added host.
     ///
     /// # Errors
     ///
@@ -72,7 +73,7 @@ where
         self.route(Route::new().path(pattern), service)
     }
 
-    /// Adds a route to the host that was added last.
+    /// Adds a route to the most recently added host.
     ///
     /// # Errors
     ///
@@ -108,13 +109,13 @@ impl<S> fmt::Debug for Router<S> {
     }
 }
 
-/// Response extension: the site and the route that a request took.
+/// The site and the route that the router selected for a request, as a response extension.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RouteMatch {
-    /// The host of the site, as it was declared; `default` for the default site.
+    /// The host of the site as it was added, or `default` for the default site.
     pub site: Arc<str>,
-    /// The route, such as `POST /login`; `None` if the request matched no route of the site.
+    /// The route, such as `POST /login`, or `None` if the request matched no route of the site.
     pub route: Option<Arc<str>>,
 }
 
@@ -126,7 +127,7 @@ where
     type Error = S::Error;
     type Future = ResponseFuture<S, ReqBody>;
 
-    /// Always ready: which service a request needs is known when it comes.
+    /// Returns `Ready`, because the service is selected only when the request is available.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         Poll::Ready(Ok(()))
     }

@@ -1,4 +1,4 @@
-//! The decision: which site and which route a request belongs to.
+//! A table that finds the site and the route of a request.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,7 +10,7 @@ use crate::error::RouterError;
 use crate::host::{HostPattern, parent};
 use crate::pattern::{PathPattern, comparable};
 
-/// The conditions of a route: one of the paths, and one of the methods if there are any.
+/// The conditions of a route: path patterns, and optionally methods.
 ///
 /// ```
 /// use http::Method;
@@ -27,35 +27,35 @@ pub struct Route {
 }
 
 impl Route {
-    /// Creates a route without paths; it needs at least one.
+    /// Creates a route without a path; at least one path must be added.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a path pattern.
+    /// Adds a path pattern to the route.
     pub fn path(mut self, pattern: impl Into<String>) -> Self {
         self.paths.push(pattern.into());
         self
     }
 
-    /// Returns the path patterns.
+    /// Returns the path patterns of the route.
     pub fn paths(&self) -> &[String] {
         &self.paths
     }
 
-    /// Returns the methods; empty for every method.
+    /// Returns the methods of the route, which are empty if it matches every method.
     pub fn methods(&self) -> &[Method] {
         &self.methods
     }
 
-    /// Adds a method. `GET` matches `HEAD` as well. The default is every method.
+    /// Adds a method to the route. `GET` matches `HEAD` as well. The default is every method.
     pub fn method(mut self, method: Method) -> Self {
         self.methods.push(method);
         self
     }
 }
 
-/// `/api/**`, or `POST /login`; several paths or methods are separated by commas.
+/// Formats the route as `/api/**` or `POST /login`, with commas between several paths or methods.
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.methods.is_empty() {
@@ -66,18 +66,18 @@ impl fmt::Display for Route {
     }
 }
 
-/// The site and the route of a request, as indices in the order of declaration.
+/// The site and the route of a request, as indices in the order in which they were added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Found {
-    /// A site, and one of its routes.
+    /// The host belongs to a site, and the path to at most one of its routes.
     Route {
-        /// The index of the site.
+        /// The index of the selected site.
         site: usize,
-        /// The index of the route among those of the site; `None` if the request matches none.
+        /// The index of the selected route within the site, or `None` if no route matches.
         route: Option<usize>,
     },
-    /// No site has the host.
+    /// The host belongs to no site, and no default site is set.
     UnknownHost,
     /// Servers could resolve the path to different routes of the site.
     AmbiguousPath {
@@ -86,14 +86,14 @@ pub enum Found {
     },
 }
 
-/// Hosts and routes, ready for look-ups.
+/// A lookup table of hosts and routes.
 ///
 /// Finding a site costs one or two hash look-ups for any number of sites. Finding a route compares the path with the
 /// patterns of the site in turn, the most specific first.
 #[derive(Clone, Debug, Default)]
 pub struct RouteTable {
     hosts: HashMap<Box<str>, usize>,
-    /// By the name after `*.`.
+    /// The sites with a wildcard host, by the name after `*.`.
     wildcards: HashMap<Box<str>, usize>,
     default: Option<usize>,
     sites: Vec<Site>,
@@ -101,7 +101,7 @@ pub struct RouteTable {
 
 #[derive(Clone, Debug, Default)]
 struct Site {
-    /// The most specific first.
+    /// The path patterns of the site, with the most specific pattern first.
     patterns: Vec<Pattern>,
     routes: usize,
 }
@@ -109,24 +109,24 @@ struct Site {
 #[derive(Clone, Debug)]
 struct Pattern {
     path: PathPattern,
-    /// Empty for every method.
+    /// The methods that the pattern applies to, or an empty list for every method.
     methods: Vec<Method>,
     route: usize,
 }
 
 impl RouteTable {
-    /// Creates an empty table.
+    /// Creates an empty route table.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a site without hosts, and returns its index.
+    /// Adds a site without hosts, and returns the index of the site.
     pub fn add_site(&mut self) -> usize {
         self.sites.push(Site::default());
         self.sites.len() - 1
     }
 
-    /// Gives a host to a site.
+    /// Assigns a host to a site.
     ///
     /// # Errors
     ///
@@ -136,7 +136,7 @@ impl RouteTable {
     ///
     /// Panics if there is no such site.
     pub fn add_host(&mut self, site: usize, host: &HostPattern) -> Result<(), RouterError> {
-        assert!(site < self.sites.len(), "no site {site}");
+        assert!(site < self.sites.len(), "there is no site {site}");
         let hosts = if host.is_wildcard() { &mut self.wildcards } else { &mut self.hosts };
         match hosts.insert(host.name().into(), site) {
             Some(other) if other != site => Err(RouterError::DuplicateHost(host.to_string())),
@@ -144,7 +144,7 @@ impl RouteTable {
         }
     }
 
-    /// Makes a site the one for hosts that no other site has.
+    /// Sets the site for hosts that belong to no other site.
     ///
     /// # Errors
     ///
@@ -154,14 +154,14 @@ impl RouteTable {
     ///
     /// Panics if there is no such site.
     pub fn set_default(&mut self, site: usize) -> Result<(), RouterError> {
-        assert!(site < self.sites.len(), "no site {site}");
+        assert!(site < self.sites.len(), "there is no site {site}");
         match self.default.replace(site) {
             Some(other) if other != site => Err(RouterError::DuplicateDefault),
             _ => Ok(()),
         }
     }
 
-    /// Adds a route to a site, and returns its index within the site.
+    /// Adds a route to a site, and returns the index of the route within the site.
     ///
     /// # Errors
     ///
@@ -194,7 +194,7 @@ impl RouteTable {
         Ok(index)
     }
 
-    /// Finds the site of a host, which is in lower case and has no port.
+    /// Returns the site of a host, which must be in lower case and without a port.
     pub fn site(&self, host: &str) -> Option<usize> {
         let exact = self.hosts.get(host);
         let wildcard = || self.wildcards.get(parent(host)?);
@@ -202,7 +202,7 @@ impl RouteTable {
         exact.or_else(wildcard).copied().or(self.default)
     }
 
-    /// Finds the site and the route of a request.
+    /// Returns the site and the route of a request.
     ///
     /// `host` is in lower case and has no port; `path` is as the client sent it.
     pub fn find(&self, host: &str, method: &Method, path: &str) -> Found {
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exact_host_wins_over_a_wildcard_and_a_wildcard_over_the_default() {
+    fn exact_host_takes_precedence_over_wildcard_and_wildcard_over_default_site() {
         let mut table = RouteTable::new();
         for host in ["www.example.org", "*.example.org", "example.org"] {
             let site = table.add_site();
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_specific_route_of_the_method_wins() {
+    fn selects_the_most_specific_route_that_matches_the_method() {
         for (method, path, expected) in [
             (Method::GET, "/", None),
             (Method::GET, "/admin", Some(0)),
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_a_path_whose_decodings_take_different_routes() {
+    fn rejects_a_path_whose_decodings_match_different_routes() {
         for path in [
             "/static/..%2fadmin",
             "/static/../admin",
@@ -384,9 +384,9 @@ mod tests {
     }
 
     proptest! {
-        /// However a path below `/admin` is encoded, it takes the route of `/admin/**` or is rejected.
+        /// Any encoding of a path below `/admin` matches the route `/admin/**` or is rejected.
         #[test]
-        fn no_encoding_of_a_path_takes_a_less_protected_route(
+        fn encoding_a_path_never_selects_a_less_protected_route(
             encoded in proptest::collection::vec(0u8..3, 12),
             prefix in "(/static/\\.\\./|/|//|/\\./|/x/%2e%2e/|/static/%252e%252e%252f)",
         ) {
@@ -404,7 +404,7 @@ mod tests {
         }
 
         #[test]
-        fn no_path_panics(path in "/.{0,60}") {
+        fn route_lookup_never_panics(path in "/.{0,60}") {
             route(&path);
         }
     }

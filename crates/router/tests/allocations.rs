@@ -1,4 +1,4 @@
-//! The look-up of an ASCII path allocates nothing, for any names of routes.
+//! The lookup of an ASCII path allocates no memory, even if route paths are not ASCII.
 #![allow(clippy::unwrap_used, unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -7,7 +7,7 @@ use std::cell::Cell;
 use http::Method;
 use rproxy_router::{Found, Route, RouteTable};
 
-/// The system's allocator, which counts the allocations of each thread.
+/// The system allocator with a counter of allocations per thread.
 struct Counting;
 
 thread_local! {
@@ -38,7 +38,7 @@ fn allocations(table: &RouteTable, path: &str) -> (usize, Found) {
 }
 
 #[test]
-fn ascii_path_is_looked_up_without_allocation() {
+fn looks_up_ascii_path_without_allocation() {
     let mut table = RouteTable::new();
     let site = table.add_site();
     table.add_host(site, &"example.org".parse().unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! The router as a service.
+//! Tests of the router as a tower service.
 #![allow(clippy::unwrap_used)]
 
 use std::convert::Infallible;
@@ -61,14 +61,14 @@ async fn rejects_unknown_hosts_with_404_and_ambiguous_paths_with_400() {
 }
 
 #[tokio::test]
-async fn the_default_host_gets_every_other_host() {
+async fn forwards_unknown_hosts_to_the_default_host() {
     let router = router().default_host(named("default")).unwrap();
     let (status, body, found) = answer(router, Request::get("http://other.example/").body(()).unwrap()).await;
     assert_eq!((status, body.as_str(), &*found.unwrap().site), (StatusCode::OK, "default", "default"));
 }
 
 #[test]
-fn rejects_a_route_without_a_host_and_a_second_default() {
+fn rejects_a_route_without_a_host_and_a_second_default_host() {
     assert_eq!(Router::new().path("/", named("a")).unwrap_err(), RouterError::NoHost);
     let router = Router::new().default_host(named("a")).unwrap();
     assert_eq!(router.default_host(named("b")).unwrap_err(), RouterError::DuplicateDefault);

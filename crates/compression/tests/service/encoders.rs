@@ -1,4 +1,4 @@
-//! The encoders: their number, and the time that they take from other tasks.
+//! Tests of the encoder limit, and of the tasks that run while responses are compressed.
 
 use std::convert::Infallible;
 use std::future::ready;
@@ -11,7 +11,7 @@ use tower::{Layer, ServiceExt, service_fn};
 
 use crate::{HTML, TEXT, field, get, page};
 
-/// Sends a request that accepts `codings` through `layer`.
+/// Sends a request with this `Accept-Encoding` through `layer`.
 async fn send(
     layer: CompressionLayer,
     codings: &str,
@@ -42,7 +42,7 @@ async fn other_tasks_run_while_a_large_response_is_compressed() {
 }
 
 #[tokio::test]
-async fn sends_uncompressed_response_beyond_the_limit_of_encoders() {
+async fn sends_response_uncompressed_if_the_encoder_limit_is_reached() {
     static LIMIT: EncoderLimit = EncoderLimit::new(1);
     let layer = CompressionLayer::new().encoder_limit(&LIMIT);
     let first = send(layer, "gzip", page(&[HTML])).await;
@@ -62,7 +62,7 @@ async fn sends_uncompressed_response_beyond_the_limit_of_encoders() {
 }
 
 #[tokio::test]
-async fn applies_only_the_codings_of_the_layer() {
+async fn applies_only_the_content_codings_of_the_layer() {
     let layer = CompressionLayer::new().codings([Coding::Gzip]).min_size(TEXT.len() as u64);
     let response = send(layer, "br, zstd, gzip;q=0.1", page(&[HTML])).await;
     assert_eq!(field(response.headers(), "content-encoding"), "gzip");

@@ -1,4 +1,4 @@
-//! Entity tags of compressed variants, and conditional requests (RFC 9110 §8.8.3 and §13).
+//! Tests of entity tags of compressed variants, and of conditional requests (RFC 9110 §8.8.3 and §13).
 
 use std::convert::Infallible;
 use std::future::ready;
@@ -15,7 +15,7 @@ use crate::{Field, TEXT, append, field, get};
 
 const JSON: Field<'static> = ("content-type", "application/json");
 
-/// An application whose document has this `ETag`. It evaluates conditions as RFC 9110 §13.2.2 says.
+/// An application that serves one document with this `ETag`. It evaluates conditions as RFC 9110 §13.2.2 says.
 #[derive(Clone, Copy)]
 struct App<'a> {
     etag: &'a str,
@@ -64,7 +64,7 @@ impl App<'_> {
         response
     }
 
-    /// Sends a request through the layer.
+    /// Sends a request to the application through the compression layer.
     async fn exchange(&self, method: Method, fields: &[Field<'_>]) -> (StatusCode, HeaderMap) {
         let mut request = get(fields);
         *request.method_mut() = method;
@@ -75,7 +75,7 @@ impl App<'_> {
         (head.status, head.headers)
     }
 
-    /// Returns the tag that a client gets.
+    /// Returns the entity tag that a client receives for these codings.
     async fn tag(&self, codings: &str) -> String {
         field(&self.exchange(Method::GET, &[("accept-encoding", codings)]).await.1, "etag").to_owned()
     }
@@ -131,7 +131,7 @@ async fn if_match_accepts_the_entity_tag_of_each_variant() {
 }
 
 #[tokio::test]
-async fn responses_without_content_have_etag_and_vary_of_the_200() {
+async fn responses_without_content_have_the_etag_and_vary_of_a_200() {
     for (method, name, condition, status) in [
         (Method::GET, "if-none-match", "\"v1-gzip\"", 304),
         (Method::HEAD, "if-none-match", "\"v1-gzip\"", 304),
@@ -160,7 +160,7 @@ async fn responses_without_content_have_etag_and_vary_of_the_200() {
 }
 
 #[tokio::test]
-async fn describes_304_by_its_content_type_if_no_entity_tag_is_named() {
+async fn selects_the_etag_of_a_304_by_content_type_if_no_entity_tag_is_named() {
     let fields = [JSON, ("etag", "\"v1\""), ("digest", "md5=AA=="), ("content-length", "4000")];
     for (request, etag, vary) in [
         (&[("accept-encoding", "gzip"), ("if-modified-since", "x")][..], "\"v1-gzip\"", "accept-encoding"),
@@ -180,7 +180,7 @@ async fn describes_304_by_its_content_type_if_no_entity_tag_is_named() {
 }
 
 #[tokio::test]
-async fn if_none_match_ignores_variants_that_the_client_would_not_get() {
+async fn if_none_match_ignores_variants_that_the_client_does_not_prefer() {
     // A 304 would make a cache serve a coding that the client does not accept.
     for (codings, condition, status) in [
         ("gzip", "\"v1-br\"", 200),
@@ -200,7 +200,7 @@ async fn if_none_match_ignores_variants_that_the_client_would_not_get() {
 }
 
 #[tokio::test]
-async fn sends_no_range_to_a_client_with_a_range_of_a_compressed_variant() {
+async fn sends_full_response_to_a_client_that_has_a_range_of_a_compressed_variant() {
     for (name, condition, status) in [
         ("if-range", "\"v1\"", 206),
         ("if-range", "\"v1-gzip\"", 200),
@@ -266,9 +266,9 @@ async fn application_entity_tags_can_end_in_the_suffix_of_a_variant() {
 }
 
 proptest! {
-    /// However the application chooses its tags, a condition with the tag of an earlier version is false.
+    /// A condition with the entity tag of an earlier version is false, regardless of the application's tags.
     #[test]
-    fn a_tag_matches_only_the_version_that_it_was_sent_with(
+    fn an_entity_tag_matches_only_the_version_that_it_was_sent_with(
         parts in proptest::collection::vec(select(vec!["v", "-br", "-gzip", "-zstd", "-identity", "-", "br"]), 0..4),
         other in proptest::collection::vec(select(vec!["v", "-br", "-gzip", "-zstd", "-identity", "-", "br"]), 0..4),
         codings in select(vec!["br", "gzip", "zstd", "identity"]),

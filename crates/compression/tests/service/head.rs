@@ -1,11 +1,11 @@
-//! Responses to HEAD, which have the header fields of those to GET (RFC 9110 §9.3.2).
+//! Tests of responses to HEAD, which have the header fields of responses to GET (RFC 9110 §9.3.2).
 
 use http::{HeaderMap, HeaderValue, Method, Response};
 use http_body_util::Full;
 
 use crate::{append, exchange, field, get};
 
-/// Returns the header sections of the responses to HEAD and to GET, for content of this type and length.
+/// Returns the header sections of the responses to HEAD and GET for this content type and length.
 async fn head_and_get(codings: &str, media_type: &str, length: usize) -> (HeaderMap, HeaderMap) {
     let fields = [
         ("content-type", media_type),
@@ -29,7 +29,7 @@ async fn head_and_get(codings: &str, media_type: &str, length: usize) -> (Header
 }
 
 #[tokio::test]
-async fn head_has_the_header_fields_of_get() {
+async fn response_to_head_has_the_header_fields_of_get() {
     for media_type in [
         "text/plain",
         "image/x-icon",
@@ -55,7 +55,7 @@ async fn head_has_the_header_fields_of_get() {
 }
 
 #[tokio::test]
-async fn head_of_compressed_content_has_no_length() {
+async fn response_to_head_of_compressed_content_has_no_content_length() {
     let (head, _) = head_and_get("gzip", "text/plain", 4000).await;
     assert_eq!((field(&head, "content-encoding"), field(&head, "vary")), ("gzip", "accept-encoding"));
     assert!(!head.contains_key("content-length"));

@@ -1,4 +1,4 @@
-//! The layer around an application that returns one response.
+//! Tests of the compression layer with an application that returns one fixed response.
 #![allow(clippy::unwrap_used)]
 
 use std::convert::Infallible;
@@ -16,17 +16,17 @@ mod head;
 mod selection;
 mod stale_fields;
 
-/// A field of a header section.
+/// The name and value of a header field.
 type Field<'a> = (&'static str, &'a str);
 
 const HTML: Field<'static> = ("content-type", "text/html; charset=utf-8");
 
-/// Content that is long enough to be compressed.
+/// Text that is long enough to be compressed.
 const TEXT: &str = "compress me, compress me, compress me, compress me, compress me, compress me, compress me, \
     compress me, compress me, compress me, compress me, compress me, compress me, compress me, compress me, \
     compress me, compress me, compress me, compress me, compress me, compress me, compress me, compress me";
 
-/// Builds a response with `TEXT`, its length and these fields.
+/// Builds a response with `TEXT`, its `Content-Length` and these header fields.
 fn page(fields: &[Field<'_>]) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from(TEXT));
     response.headers_mut().insert("content-length", HeaderValue::from(TEXT.len()));
@@ -34,7 +34,7 @@ fn page(fields: &[Field<'_>]) -> Response<Full<Bytes>> {
     response
 }
 
-/// Builds a GET request with these fields.
+/// Builds a GET request with these header fields.
 fn get(fields: &[Field<'_>]) -> Request<()> {
     let mut request = Request::new(());
     append(request.headers_mut(), fields);
@@ -47,7 +47,7 @@ fn append(headers: &mut HeaderMap, fields: &[Field<'_>]) {
     }
 }
 
-/// Sends a request through the layer to an application with this response.
+/// Sends a request through the compression layer to an application that returns this response.
 async fn exchange(request: Request<()>, response: Response<Full<Bytes>>) -> Response<Bytes> {
     let inner = service_fn(move |_: Request<()>| ready(Ok::<_, Infallible>(response.clone())));
     let response = CompressionLayer::new().layer(inner).oneshot(request).await.unwrap();
@@ -55,7 +55,7 @@ async fn exchange(request: Request<()>, response: Response<Full<Bytes>>) -> Resp
     Response::from_parts(head, body.collect().await.unwrap().to_bytes())
 }
 
-/// Returns the value of a field, or an empty string.
+/// Returns the value of a header field, or an empty string if it is missing.
 fn field<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
     headers.get(name).map_or("", |value| value.to_str().unwrap())
 }

@@ -1,11 +1,11 @@
-//! The responses that are compressed, and the coding.
+//! Tests of the selection of responses to compress and of the content coding.
 
 use http::{Method, StatusCode};
 
 use crate::{HTML, TEXT, exchange, field, get, page};
 
 #[tokio::test]
-async fn compresses_text_with_the_preferred_coding() {
+async fn compresses_text_with_the_preferred_content_coding() {
     for (codings, coding) in
         [("gzip", "gzip"), ("gzip;q=0.5, br", "br"), ("deflate, ZSTD", "zstd"), ("deflate", ""), ("identity", "")]
     {
@@ -30,7 +30,7 @@ async fn compresses_icons_bitmaps_and_fonts() {
 }
 
 #[tokio::test]
-async fn leaves_incompressible_and_protected_responses_unchanged() {
+async fn leaves_incompressible_encoded_and_no_transform_responses_unchanged() {
     for fields in [
         &[("content-type", "image/png")][..],
         &[("content-type", "video/mp4")],
@@ -59,7 +59,7 @@ async fn leaves_incompressible_and_protected_responses_unchanged() {
 }
 
 #[tokio::test]
-async fn leaves_responses_without_whole_content_unchanged() {
+async fn leaves_responses_without_complete_content_unchanged() {
     let json = ("content-type", "application/json");
     for (status, fields) in [(204, &[json][..]), (205, &[json]), (206, &[json]), (304, &[])] {
         let mut response = page(&[fields, &[("etag", "\"v1\""), ("content-md5", "AA==")]].concat());
@@ -71,7 +71,7 @@ async fn leaves_responses_without_whole_content_unchanged() {
 }
 
 #[tokio::test]
-async fn keeps_the_status_if_no_coding_is_acceptable() {
+async fn keeps_the_status_if_no_content_coding_is_acceptable() {
     let mut missing = page(&[HTML]);
     *missing.status_mut() = StatusCode::NOT_FOUND;
     let response = exchange(get(&[("accept-encoding", "gzip;q=0, identity;q=0")]), missing.clone()).await;

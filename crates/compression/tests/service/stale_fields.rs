@@ -1,4 +1,4 @@
-//! Fields about the uncompressed bytes, which a compressed response must not have.
+//! Tests of header and trailer fields that compression invalidates, such as digests.
 
 use std::convert::Infallible;
 use std::future::ready;
@@ -20,7 +20,7 @@ const DIGESTS: [Field<'static>; 5] = [
 ];
 
 #[tokio::test]
-async fn removes_digests_and_accept_ranges_of_compressed_responses_only() {
+async fn removes_digests_and_accept_ranges_from_compressed_responses_only() {
     let fields = [&[HTML, ("accept-ranges", "bytes"), ("want-repr-digest", "sha-256=1")], &DIGESTS[..]].concat();
     for (codings, is_coded) in [("gzip", true), ("br", true), ("zstd", true), ("identity", false)] {
         let response = exchange(get(&[("accept-encoding", codings)]), page(&fields)).await;
@@ -32,7 +32,7 @@ async fn removes_digests_and_accept_ranges_of_compressed_responses_only() {
     }
 }
 
-/// Returns the header and the trailer section of a response with these trailers, announced by these lines.
+/// Returns the header and trailer section of a compressed response with these trailer fields.
 async fn with_trailers(codings: &str, announced: &[Field<'_>], trailers: &[Field<'_>]) -> (HeaderMap, HeaderMap) {
     let (mut fields, mut section) = (HeaderMap::new(), HeaderMap::new());
     append(&mut fields, &[&[HTML], announced].concat());

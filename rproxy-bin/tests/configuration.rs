@@ -88,7 +88,7 @@ fn reports_invalid_value_with_accepted_values() {
         ("RATE_LIMIT_STORE", "http://me:secret@a", "bad store \"http://***@a\": bad Redis URL: "),
         ("RATE_LIMIT_FALLBACK", "none", "bad fallback \"none\": unknown mode; accepted: local, open or closed"),
         ("RATE_LIMIT_STORE_TIMEOUT", "0", "bad duration \"0\": must be longer than 0; accepted: a duration"),
-        ("HSTS_POLICY", "max-age=1; preload", "HSTS preload needs a max-age of at least 31536000 seconds, not 1"),
+        ("HSTS_POLICY", "max-age=1; preload", "HSTS preload requires a max-age of at least 31536000 seconds, not 1"),
         ("PERMISSIONS_POLICY", "camera 'none'", "bad permission \"camera 'none'\": not of the form camera=()"),
         ("REPORTING_ENDPOINTS", "csp=http://r.example", "bad endpoint \"http://r.example\": neither an https:// URL"),
         ("CSP_NONCE_HEADER", "X Y", "bad field \"X Y\": not a valid header name; accepted: a header field name"),

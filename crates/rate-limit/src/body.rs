@@ -1,4 +1,4 @@
-//! The body of the responses of [`RateLimitService`](crate::RateLimitService).
+//! The response body of [`RateLimitService`](crate::RateLimitService).
 
 use std::fmt;
 use std::pin::Pin;

@@ -39,7 +39,7 @@ pub struct RateLimitLayerBuilder<K = ClientKey> {
     legacy_fields: bool,
     max_keys: usize,
     time: Time,
-    /// The first error of a setter, which `build` returns.
+    /// The first error that a setter detected, which `build` returns.
     error: Option<RateLimitLayerError>,
 }
 
@@ -74,7 +74,7 @@ impl RateLimitLayerBuilder {
 }
 
 impl<K> RateLimitLayerBuilder<K> {
-    /// Sets the key that requests are counted by; the client's address by default.
+    /// Sets the key by which requests are counted; default: the client's address.
     ///
     /// The key is a [`ClientKey`] with other prefixes, or a closure over the request head. See
     /// [`RequestKey`](crate::RequestKey).
@@ -112,7 +112,7 @@ impl<K> RateLimitLayerBuilder<K> {
         }
     }
 
-    /// Sets the name of the quota in the `RateLimit` and `RateLimit-Policy` fields; `default` by default.
+    /// Sets the policy name in the `RateLimit` and `RateLimit-Policy` fields; default `default`.
     ///
     /// Names tell several quotas apart. A name is 1 to 64 printable ASCII characters other than `"` and `\`.
     pub fn name(mut self, name: &str) -> Self {
@@ -123,7 +123,7 @@ impl<K> RateLimitLayerBuilder<K> {
         self
     }
 
-    /// Adds a policy: a second quota, with its own key, that the same requests are counted against.
+    /// Adds a policy: a second quota with a separate key for the same requests.
     ///
     /// A request is forwarded if all policies allow it. If one rejects it, none is charged for it. The name follows the
     /// rules of [`name`](Self::name).
@@ -155,7 +155,7 @@ impl<K> RateLimitLayerBuilder<K> {
         self
     }
 
-    /// Adds a quota for each IPv6 network with this prefix length.
+    /// Adds a quota per IPv6 network with this prefix length.
     ///
     /// A client with a /48 has 65,536 networks of /64, each of which has the quota of a client. A tier of /48 limits all
     /// of them together. IPv4 clients are not counted in it. The policy is named after the prefix: `ipv6/48`.
@@ -182,7 +182,7 @@ impl<K> RateLimitLayerBuilder<K> {
         self
     }
 
-    /// Limits each key to `max` requests in flight. Excess requests are rejected with 429.
+    /// Limits each key to `max` in-flight requests. Excess requests are rejected with 429.
     ///
     /// A request is in flight until its response body ends or the client disconnects. A request that was upgraded, such
     /// as a WebSocket, is no longer in flight. Requests without a key are not limited.
@@ -194,7 +194,7 @@ impl<K> RateLimitLayerBuilder<K> {
         self
     }
 
-    /// Keeps the quotas in `store`, which other processes can share.
+    /// Keeps the quota state in `store`, which several processes can share.
     ///
     /// `fallback` decides about requests that the store fails to charge.
     ///
@@ -217,7 +217,7 @@ impl<K> RateLimitLayerBuilder<K> {
         self
     }
 
-    /// Sets the cost of a request, computed from its head; 1 by default.
+    /// Sets the function that computes the cost of a request from its head; default cost 1.
     ///
     /// A request of cost 0 is not limited. A cost above the burst counts as the whole burst.
     pub fn cost<F>(mut self, cost: F) -> Self
@@ -228,7 +228,7 @@ impl<K> RateLimitLayerBuilder<K> {
         self
     }
 
-    /// Exempts the requests for which `exempt` returns `true`, such as health checks or internal clients.
+    /// Exempts requests for which `exempt` returns `true`, such as health checks.
     pub fn exempt<F>(mut self, exempt: F) -> Self
     where
         F: Fn(&Parts) -> bool + Send + Sync + 'static,
@@ -237,7 +237,7 @@ impl<K> RateLimitLayerBuilder<K> {
         self
     }
 
-    /// Refunds requests for whose response `refund` returns `true`, such as cache hits.
+    /// Refunds requests whose response satisfies `refund`, such as cache hits.
     ///
     /// A request is charged before it is forwarded, so a client over its quota still gets 429. When the response head
     /// arrives, the charge is reverted under all policies, up to the burst. `RateLimit` and [`RateLimitDecision`] have the
@@ -278,7 +278,7 @@ impl<K> RateLimitLayerBuilder<K> {
         self
     }
 
-    /// Adds a random time up to `max` to `Retry-After`; none by default.
+    /// Adds a random time up to `max` to `Retry-After`; default 0.
     ///
     /// Clients that were rejected at the same moment then do not retry at the same moment.
     pub fn jitter(mut self, max: Duration) -> Self {
@@ -286,7 +286,7 @@ impl<K> RateLimitLayerBuilder<K> {
         self
     }
 
-    /// Sets whether to send the `X-RateLimit-*` fields as well; off by default.
+    /// Sets whether to also send the `X-RateLimit-*` fields; default `false`.
     ///
     /// These are `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset`, in seconds from now, for clients
     /// that do not know `RateLimit`.
@@ -295,7 +295,7 @@ impl<K> RateLimitLayerBuilder<K> {
         self
     }
 
-    /// Sets the maximum number of keys with a count in memory; 524,288 by default, which takes 8 MiB.
+    /// Sets the maximum number of keys in memory; default 524,288, which takes 8 MiB.
     ///
     /// The number is rounded up to a power of two, at least 512. A key takes 16 bytes. The table starts at 256 KiB, or at
     /// its maximum if that is less, and grows when more keys than it holds have used part of their quota.
@@ -307,7 +307,7 @@ impl<K> RateLimitLayerBuilder<K> {
         self
     }
 
-    /// Sets the clock, for tests; the system's monotonic clock by default.
+    /// Sets the clock, for tests; default: the monotonic system clock.
     pub fn clock<C>(mut self, clock: C) -> Self
     where
         C: Clock + Send + Sync + 'static,
@@ -341,7 +341,7 @@ impl<K> RateLimitLayerBuilder<K> {
         Ok(self.into_layer())
     }
 
-    /// Builds the layer from settings that are known to be valid.
+    /// Builds the layer from valid settings.
     pub(crate) fn into_layer(self) -> RateLimitLayer<K> {
         let limiter = |quota, name: &PolicyName| {
             Arc::new(Limiter::new(LimiterConfig {
@@ -388,26 +388,26 @@ impl<K: fmt::Debug> fmt::Debug for RateLimitLayerBuilder<K> {
     }
 }
 
-/// The error for a layer that [`RateLimitLayerBuilder::build`] cannot build.
+/// The error type of [`RateLimitLayerBuilder::build`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RateLimitLayerError {
-    /// A policy name cannot be sent in a header field.
-    #[error("bad policy name {name:?}: expected 1 to 64 printable ASCII characters other than quotes and backslashes")]
+    /// The policy name cannot be sent in a header field.
+    #[error("bad policy name {name:?}: expected 1 to 64 printable ASCII characters except quotes and backslashes")]
     InvalidName {
-        /// The rejected policy name.
+        /// The invalid policy name.
         name: String,
     },
     /// Two policies have the same name.
-    #[error("duplicate policy name {name:?}")]
+    #[error("duplicate policy name {name:?}: each policy needs a unique name")]
     DuplicateName {
         /// The rejected policy name.
         name: String,
     },
-    /// The prefix of an IPv6 tier is longer than an address.
+    /// The prefix of an IPv6 tier is longer than an IPv6 address.
     #[error("bad IPv6 prefix length {prefix}: longer than 128")]
     PrefixTooLong {
-        /// The rejected prefix length.
+        /// The invalid prefix length.
         prefix: u8,
     },
 }

@@ -5,6 +5,6 @@ use crate::policies::Policies;
 #[derive(Debug)]
 pub(crate) struct Config<K> {
     pub(crate) policies: Policies<K>,
-    /// Whether to forward requests that would be rejected, without telling the client.
+    /// Whether shadow mode is on: requests over their quota are forwarded, and only the decision is recorded.
     pub(crate) shadow: bool,
 }

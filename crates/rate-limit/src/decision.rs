@@ -12,34 +12,34 @@ use crate::key::MissingKeyError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RateLimitDecision {
-    /// The request was within its quota.
+    /// The request was within its quota and was forwarded.
     Allowed {
-        /// The number of further requests that the key could send at once.
+        /// The number of additional requests that the key can send immediately.
         remaining: u32,
     },
     /// The request exceeded its quota and was rejected with 429.
     Rejected {
-        /// The time until the quota allows such a request again. `Retry-After` is this value, rounded up.
+        /// The time until the quota allows the request again. `Retry-After` is this value, rounded up.
         retry_after: Duration,
     },
-    /// The request would have been rejected, but shadow mode forwarded it.
+    /// The request exceeded its quota, but shadow mode forwarded it.
     ///
     /// See [`RateLimitLayerBuilder::shadow`](crate::RateLimitLayerBuilder::shadow).
     WouldReject {
         /// The time until the quota allows such a request again.
         retry_after: Duration,
     },
-    /// The key had too many requests in flight, so the request was rejected with 429.
+    /// The key reached its in-flight limit, so the request was rejected with 429.
     ///
     /// See [`RateLimitLayerBuilder::max_in_flight`](crate::RateLimitLayerBuilder::max_in_flight).
     TooManyInFlight,
-    /// The store failed, and the request was forwarded.
+    /// The store failed, and the request was forwarded without being counted.
     ///
     /// This happens with [`StoreFallback::Open`](crate::StoreFallback::Open), and in shadow mode.
     FailedOpen,
     /// The store failed, and [`StoreFallback::Closed`](crate::StoreFallback::Closed) rejected the request with 503.
     FailedClosed,
-    /// The request lacked the data for its key, so it was rejected with 500, except in shadow mode.
+    /// The request lacked the data for its key, so it was rejected with 500, or forwarded in shadow mode.
     MissingKey(MissingKeyError),
 }
 
@@ -56,7 +56,7 @@ impl RateLimitDecision {
         }
     }
 
-    /// Returns a sort key, by which the most severe decision is the greatest.
+    /// Returns the sort key for the severity of the decision: the greatest is the most severe.
     ///
     /// It is the decision with the longest wait, and among these the one with the fewest remaining requests.
     pub(crate) fn severity(&self) -> (Duration, Reverse<u32>) {
@@ -70,7 +70,7 @@ impl RateLimitDecision {
         }
     }
 
-    /// Converts the decision to the one that shadow mode reports.
+    /// Converts a rejection into the decision that shadow mode reports.
     pub(crate) fn into_shadow(self) -> Self {
         match self {
             Self::Rejected { retry_after } => Self::WouldReject { retry_after },
@@ -81,5 +81,5 @@ impl RateLimitDecision {
     }
 }
 
-/// The wait for rejections whose end cannot be predicted: requests in flight, a failed store.
+/// The `Retry-After` of rejections whose end is unknown, such as those by the in-flight limit.
 pub(crate) const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(1);

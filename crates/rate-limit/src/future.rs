@@ -1,4 +1,4 @@
-//! The future of the responses of [`RateLimitService`](crate::RateLimitService).
+//! The response future of [`RateLimitService`](crate::RateLimitService).
 
 use std::fmt;
 use std::future::Future;
@@ -39,16 +39,16 @@ pin_project! {
     }
 }
 
-/// A call of the inner service that waits for the store.
+/// A request that is forwarded to the inner service when the store allows it.
 struct PendingCall<S, R> {
     check: StoreCheck,
-    /// The instance whose `poll_ready` returned ready.
+    /// The inner service instance whose `poll_ready` returned ready.
     inner: S,
     request: R,
     shadow: bool,
 }
 
-/// The data that is added to the response.
+/// The rate limit data that is added to the response.
 #[derive(Default)]
 struct Report {
     // `None` if the request is not limited.
@@ -72,7 +72,7 @@ where
         Self { state: State::Rejected, report: Report { verdict: Some(verdict), shadow: false } }
     }
 
-    /// Creates a future that waits for the store, then calls `inner`, which must be ready.
+    /// Creates a future that waits for the store, and then calls `inner`, which must be ready.
     pub(crate) fn pending(check: StoreCheck, inner: S, request: R, shadow: bool) -> Self {
         let pending = Some(Box::new(PendingCall { check, inner, request, shadow }));
         Self { state: State::Pending { pending }, report: Report::default() }

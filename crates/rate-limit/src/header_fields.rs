@@ -1,4 +1,4 @@
-//! The header fields of draft-ietf-httpapi-ratelimit-headers-11, and `Retry-After`.
+//! The `RateLimit` header fields (draft-ietf-httpapi-ratelimit-headers-11) and `Retry-After`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,12 +8,12 @@ use http::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use crate::decision::RateLimitDecision;
 use crate::quota::Quota;
 
-/// The header fields that describe a policy and its remaining quota.
+/// The header fields of one policy: its quota and the remaining quota of the key.
 #[derive(Clone, Debug)]
 pub(crate) struct HeaderFields {
-    /// The value of `RateLimit-Policy`, such as `"default";q=200;w=2`: the same in every response.
+    /// The value of `RateLimit-Policy`, such as `"default";q=200;w=2`.
     policy: HeaderValue,
-    /// The start of each value of `RateLimit`: `"default";r=`.
+    /// The constant start of the `RateLimit` value, such as `"default";r=`.
     limit_prefix: Box<[u8]>,
     interval: Duration,
 }
@@ -32,7 +32,7 @@ impl HeaderFields {
         }
     }
 
-    /// Writes the fields for a request that was allowed.
+    /// Writes the rate limit header fields for an allowed request.
     ///
     /// A client that spreads the `remaining` requests evenly over the effective window (`t`) stays below the rate, which
     /// draft §6 asks for.
@@ -40,7 +40,7 @@ impl HeaderFields {
         self.append(remaining, whole_seconds(self.interval.saturating_mul(remaining.max(1))), headers);
     }
 
-    /// Writes the fields for a request that was rejected.
+    /// Writes the rate limit header fields for a rejected request.
     pub(crate) fn write_rejected(&self, wait: Duration, headers: &mut HeaderMap) {
         // Draft §6: `Retry-After` must not end before the effective window does.
         let wait = whole_seconds(wait);
@@ -85,12 +85,12 @@ impl HeaderFields {
     }
 }
 
-/// The name of a policy in the header fields.
+/// The policy name in the rate limit header fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PolicyName(Arc<str>);
 
 impl PolicyName {
-    /// Returns `None` if the name is empty, too long, or has characters that a name cannot have.
+    /// Validates a policy name, and returns `None` if it is empty, too long, or contains other characters.
     pub(crate) fn new(name: &str) -> Option<Self> {
         // RFC 9651 §3.3.3: a string has no other characters, and quotes and backslashes would need escapes.
         let is_plain = |byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
@@ -113,12 +113,12 @@ impl Default for PolicyName {
     }
 }
 
-/// Rounds up to whole seconds, at least one: a client that waits for them never retries too early.
+/// Rounds up to whole seconds, at least one, so that clients do not retry too early.
 fn whole_seconds(duration: Duration) -> u64 {
     duration.as_secs().saturating_add((duration.subsec_nanos() > 0).into()).max(1)
 }
 
-/// A field value under construction. It formats numbers without an allocation.
+/// A buffer in which a field value is built. It formats numbers without an allocation.
 struct ValueBuffer {
     bytes: [u8; CAPACITY],
     len: usize,
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn policy_field_has_the_burst_and_its_replenish_time() {
+    fn ratelimit_policy_field_contains_the_burst_and_the_replenish_time() {
         for (quota, policy) in [
             (Quota::per_second(100).burst(200), "\"default\";q=200;w=2"),
             (Quota::per_second(100).burst(50), "\"default\";q=50;w=1"),
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn limit_field_has_remaining_requests_and_effective_window() {
+    fn ratelimit_field_contains_remaining_requests_and_effective_window() {
         let fields = fields(Quota::per_minute(60).burst(90));
         for (remaining, limit) in [(89, "r=89;t=89"), (1, "r=1;t=1"), (0, "r=0;t=1")] {
             let [policy, actual, retry_after] = values(|headers| fields.write_allowed(remaining, headers));
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn rounds_retry_after_up_to_at_least_one_second() {
+    fn rounds_retry_after_up_to_whole_seconds_and_at_least_one() {
         let fields = fields(Quota::per_second(1));
         for (wait, seconds) in [
             (Duration::ZERO, "1"),
@@ -240,7 +240,7 @@ mod tests {
         }
 
         #[test]
-        fn buffer_fits_the_longest_value(remaining: u32, interval: u64) {
+        fn buffer_fits_the_longest_ratelimit_field(remaining: u32, interval: u64) {
             let name = PolicyName::new(&"x".repeat(MAX_NAME_LEN)).unwrap();
             let quota = Quota::per_second(1).burst(u32::MAX);
             let fields = HeaderFields { interval: Duration::from_secs(interval), ..HeaderFields::new(quota, &name) };

@@ -1,4 +1,4 @@
-//! The number of requests in flight, per key.
+//! The number of in-flight requests per key.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::key_table::Fingerprint;
 
-/// A counter of each key's requests in flight, with a maximum.
+/// A counter of in-flight requests per key, with a maximum.
 ///
 /// A key is in the map only while it has a request in flight. The map never has more entries than there are requests.
 pub(crate) struct InFlight {
@@ -18,7 +18,7 @@ pub(crate) struct InFlight {
 
 type Counts = HashMap<Fingerprint, u32, BuildHasherDefault<IdentityHasher>>;
 
-/// A permit for one request, which is in flight until this is dropped.
+/// A permit for one request, which counts as in flight until the permit is dropped.
 pub(crate) struct Permit {
     in_flight: Arc<InFlight>,
     key: Fingerprint,
@@ -29,7 +29,7 @@ impl InFlight {
         Self { max, shards: Default::default() }
     }
 
-    /// Counts one more request of the key, unless the key is at its maximum.
+    /// Acquires a permit for a request, or returns `None` if the key has reached its maximum.
     pub(crate) fn acquire(self: &Arc<Self>, key: Fingerprint) -> Option<Permit> {
         if self.max == 0 {
             return None;
@@ -83,7 +83,7 @@ impl fmt::Debug for Permit {
     }
 }
 
-/// A hasher for fingerprints, which are hashes already.
+/// A hasher that returns a fingerprint unchanged, because fingerprints are already hashes.
 #[derive(Default)]
 struct IdentityHasher(u64);
 
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_each_key_to_its_maximum() {
+    fn limits_each_key_to_the_maximum_of_in_flight_requests() {
         let in_flight = in_flight(2);
         let (key, other) = (Fingerprint::new(7), Fingerprint::new(8));
         let first = in_flight.acquire(key);
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn frees_memory_of_keys_without_requests() {
+    fn frees_memory_of_keys_without_in_flight_requests() {
         let in_flight = in_flight(3);
         let permits: Vec<_> =
             (0..30_000).map(|n| in_flight.acquire(Fingerprint::new((n % 10_000) << 30)).unwrap()).collect();

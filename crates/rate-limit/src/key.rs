@@ -1,4 +1,4 @@
-//! The key that a request is counted by.
+//! The key by which a request is counted.
 
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use http::request::Parts;
 use rproxy_client_ip::ClientIp;
 
-/// A function from a request head to the key that the request is counted by.
+/// A function from a request head to the key by which the request is counted.
 ///
 /// Closures implement it. A request for which the closure returns `None` is not limited.
 ///
@@ -34,10 +34,10 @@ use rproxy_client_ip::ClientIp;
             `|head: &http::request::Parts| head.headers.get(\"x-api-key\").cloned()`"
 )]
 pub trait RequestKey {
-    /// The type of the keys that requests are counted by. Requests with equal keys share a quota.
+    /// The type of the keys by which requests are counted. Requests with equal keys share a quota.
     type Key: Hash;
 
-    /// Returns the key of the request, or `None` if the request is not limited.
+    /// Returns the key of a request, or `None` if the request is not limited.
     ///
     /// # Errors
     ///
@@ -58,7 +58,7 @@ where
     }
 }
 
-/// A key that is the client's address or network, from the request extension [`ClientIp`].
+/// A key that consists of the client's address or network, from the request extension [`ClientIp`].
 ///
 /// IPv4 clients are counted by address. IPv6 clients are counted by /64, because a client usually has a whole /64.
 ///
@@ -81,7 +81,7 @@ pub struct ClientKey {
 }
 
 impl ClientKey {
-    /// Sets the prefix length of the IPv4 networks that are counted together; 32 by default.
+    /// Sets the length of the IPv4 prefix that clients are counted by; default 32.
     ///
     /// The maximum is 32.
     pub const fn ipv4_prefix(mut self, bits: u8) -> Self {
@@ -89,13 +89,13 @@ impl ClientKey {
         self
     }
 
-    /// Excludes IPv4 clients, for a policy that limits IPv6 networks only.
+    /// Excludes IPv4 clients, for a policy that limits only IPv6 networks.
     pub const fn ipv6_only(mut self) -> Self {
         self.ipv4_prefix = None;
         self
     }
 
-    /// Sets the prefix length of the IPv6 networks that are counted together; 64 by default.
+    /// Sets the length of the IPv6 prefix that clients are counted by; default 64.
     ///
     /// The maximum is 128.
     pub const fn ipv6_prefix(mut self, bits: u8) -> Self {
@@ -132,13 +132,13 @@ impl RequestKey for ClientKey {
         match head.extensions.get::<ClientIp>() {
             Some(client) => Ok(self.network(client.0)),
             None => Err(MissingKeyError::new(
-                "no rproxy_client_ip::ClientIp in the request extensions: add ClientIpLayer outside of RateLimitLayer",
+                "no rproxy_client_ip::ClientIp in the request extensions: add ClientIpLayer outside RateLimitLayer",
             )),
         }
     }
 }
 
-/// The error for a request that lacks the data its key is made of.
+/// The error for a request without the data from which its key is computed.
 ///
 /// It is a mistake in the program, such as a missing layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -148,7 +148,8 @@ pub struct MissingKeyError {
 }
 
 impl MissingKeyError {
-    /// Creates an error that tells the program's author what is missing. It is not sent to the client.
+    /// Creates an error with advice for the developer, such as the name of a missing layer. It is not sent to the
+    /// client.
     pub const fn new(advice: &'static str) -> Self {
         Self { advice }
     }
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn masks_addresses_to_the_prefix() {
+    fn client_key_is_the_address_masked_to_the_prefix() {
         let default = ClientKey::default();
         for (config, address, network) in [
             (default, "192.0.2.1", "192.0.2.1"),
@@ -187,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn ipv6_only_ignores_ipv4_clients() {
+    fn ipv6_only_key_ignores_ipv4_clients() {
         let tier = ClientKey::default().ipv6_prefix(48).ipv6_only();
         assert_eq!(key(tier, "2001:db8:1:2::3"), Some("2001:db8:1::".parse().unwrap()));
         for address in ["192.0.2.1", "::ffff:192.0.2.1"] {
@@ -204,7 +205,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn addresses_share_a_key_exactly_if_they_share_the_prefix(a: u128, b: u128, shared in 0..=128u32, bits in 0..=128u8) {
+        fn addresses_share_a_key_only_if_they_share_the_prefix(a: u128, b: u128, shared in 0..=128u32, bits in 0..=128u8) {
             // `b` is made to equal `a` in the first `shared` bits and to differ in the next one.
             let rest = u128::MAX.checked_shr(shared).unwrap_or(0);
             let next = 1u128.checked_shl(127u32.wrapping_sub(shared)).unwrap_or(0);

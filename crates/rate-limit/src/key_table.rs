@@ -1,4 +1,4 @@
-//! The state of all keys, in bounded memory.
+//! A table of the rate limit state of all keys, with bounded memory.
 //!
 //! GCRA stores one number per key: its theoretical arrival time (TAT), at which the key has its whole quota again. A key
 //! whose TAT has passed is idle: it behaves as if it had never been seen. The entry with the earliest TAT is therefore
@@ -28,17 +28,17 @@ pub(crate) struct KeyTable {
     max_buckets: usize,
 }
 
-/// A request, as the table sees it: its key and its cost.
+/// A request as the key table stores it: the key and the cost.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Access {
     pub(crate) key: Fingerprint,
-    /// The time by which the request delays the theoretical arrival time (TAT) of its key.
+    /// The time that the cost of the request adds to the theoretical arrival time (TAT) of its key.
     ///
     /// The TAT of a new key is this far from now.
     pub(crate) step: u64,
 }
 
-/// A seeded hash of a key. It is never zero, which marks an empty slot.
+/// A seeded hash of a rate limit key. It is never zero, which marks an empty slot.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Fingerprint(u64);
 
@@ -60,7 +60,7 @@ impl KeyTable {
         Self { shards: shards.collect(), max_buckets }
     }
 
-    /// Reverts the charge of a request that was allowed.
+    /// Reverts the charge of an allowed request.
     pub(crate) fn refund(&self, access: Access) {
         let mut buckets = self.shard(access.key).buckets.lock().unwrap_or_else(PoisonError::into_inner);
         let bucket = find(&mut buckets, access.key);
@@ -74,7 +74,7 @@ impl KeyTable {
         &self.shards[(key.0 >> (u64::BITS - SHARDS.ilog2())) as usize]
     }
 
-    /// Returns the number of slots at the maximum size.
+    /// Returns the number of slots of the table at its maximum size.
     pub(crate) fn max_keys(&self) -> usize {
         self.max_buckets * WAYS * SHARDS
     }
@@ -121,7 +121,7 @@ impl fmt::Debug for KeyTable {
 // Aligned so that no two shards share a cache line.
 #[repr(align(128))]
 struct Shard {
-    /// The buckets of the shard, whose number is a power of two.
+    /// The buckets of the shard; their number is a power of two.
     buckets: Mutex<Vec<Bucket>>,
 }
 
@@ -141,7 +141,7 @@ struct Bucket {
 impl Bucket {
     const EMPTY: Self = Self { keys: [0; WAYS], arrivals: [0; WAYS] };
 
-    /// Returns the slot with the earliest TAT, and that TAT.
+    /// Returns the slot with the earliest theoretical arrival time (TAT), and the TAT.
     fn earliest(&self) -> (usize, u64) {
         let mut earliest = (0, self.arrivals[0]);
         for (way, &arrival) in self.arrivals.iter().enumerate() {
@@ -158,7 +158,7 @@ fn find(buckets: &mut [Bucket], key: Fingerprint) -> &mut Bucket {
     &mut buckets[key.0 as usize & mask]
 }
 
-/// Doubles the number of buckets. The next bit of its hash decides whether a key moves.
+/// Doubles the number of buckets of a shard. The next bit of its hash decides whether a key moves.
 fn double(buckets: &mut Vec<Bucket>) {
     let half = buckets.len();
     buckets.resize(2 * half, Bucket::EMPTY);
@@ -186,12 +186,12 @@ mod tests {
 
     const INTERVAL: u64 = 10;
 
-    /// Returns a key of the first bucket, at every size of the table.
+    /// Returns a key that is in the first bucket at every table size.
     fn key(number: u64) -> Fingerprint {
         Fingerprint::new(number << 32)
     }
 
-    /// Sets the TAT of a key, and returns the previous one.
+    /// Sets the theoretical arrival time (TAT) of a key, and returns the previous TAT.
     fn put(table: &KeyTable, key: Fingerprint, arrival: u64) -> Option<u64> {
         let before =
             table.measure_and_replace(&Access { key, step: INTERVAL }, |before| Ok::<_, ()>((before, arrival.into())));
@@ -202,7 +202,7 @@ mod tests {
         table.shards.iter().map(|shard| shard.buckets.lock().unwrap().len() * WAYS).sum()
     }
 
-    /// A pseudo-random permutation: the finaliser of SplitMix64.
+    /// A pseudo-random permutation of integers (SplitMix64 finalizer).
     fn hash(number: u64) -> Fingerprint {
         let mut hash = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
         hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn rejected_request_changes_nothing() {
+    fn rejected_request_does_not_change_the_key_table() {
         let table = KeyTable::new(1);
         let reject = |key| table.measure_and_replace(&Access { key, step: INTERVAL }, |_| Err::<((), Nanos), _>("no"));
         for number in 1..=8 {
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn refund_of_an_evicted_key_changes_nothing() {
+    fn refund_of_an_evicted_key_does_not_change_the_key_table() {
         let table = KeyTable::new(1);
         for number in 1..=8 {
             put(&table, key(number), 100 + number);
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn does_not_grow_for_idle_keys() {
+    fn key_table_does_not_grow_for_idle_keys() {
         let table = KeyTable::new(1 << 19);
         let small = slots(&table);
         for number in 1..100_000 {
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn grows_instead_of_evicting_keys_in_use() {
+    fn key_table_grows_instead_of_evicting_keys_in_use() {
         let table = KeyTable::new(1 << 19);
         for number in 1..=50_000 {
             assert_eq!(put(&table, hash(number), INTERVAL), None);
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn fills_every_slot_at_its_maximum_size() {
+    fn key_table_uses_every_slot_at_its_maximum_size() {
         for (max_keys, slot_count) in [(0, 512), (512, 512), (513, 1024), (30_000, 1 << 15)] {
             let table = KeyTable::new(max_keys);
             for number in 0..slot_count as u64 * 20 {

@@ -1,4 +1,4 @@
-//! The [`RateLimitLayer`] type.
+//! A tower layer that limits the rate of requests.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ pub struct RateLimitLayer<K = ClientKey> {
 }
 
 impl RateLimitLayer {
-    /// Creates a layer that gives each client this quota.
+    /// Creates a layer that limits each client to this quota.
     ///
     /// A client is an IPv4 address or an IPv6 /64, read from the request extension
     /// [`ClientIp`](rproxy_client_ip::ClientIp).
@@ -37,7 +37,7 @@ impl RateLimitLayer {
         RateLimitLayerBuilder::new(quota).into_layer()
     }
 
-    /// Returns a builder for a layer with other keys, further policies, a store or shadow mode.
+    /// Returns a builder for a layer with options such as a custom key, several policies, a store or shadow mode.
     ///
     /// # Examples
     ///

@@ -1,4 +1,4 @@
-//! Middleware that limits the rate of requests, by default for each client.
+//! Middleware that limits the rate of requests, per client by default.
 //!
 //! [`RateLimitLayer`] counts requests with GCRA, an algorithm equivalent to a token bucket, and rejects excess requests
 //! with 429 and `Retry-After`. Quotas are kept in the process or, with the feature `redis`, in Redis or Valkey.

@@ -1,4 +1,4 @@
-//! The limiter: one quota, and the use of it by each key.
+//! A limiter for one quota, with state per key.
 
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
@@ -17,7 +17,7 @@ use crate::quota::Quota;
 use crate::store::{Charge, ChargeOutcome, key_bytes};
 use crate::time::Time;
 
-/// A quota, and how much of it each key has used.
+/// A quota and the amount that each key has used.
 pub(crate) struct Limiter {
     config: LimiterConfig,
     fields: HeaderFields,
@@ -33,7 +33,7 @@ pub(crate) struct LimiterConfig {
     pub(crate) name: PolicyName,
     pub(crate) max_keys: usize,
     pub(crate) time: Time,
-    /// The maximum of the random time that is added to a wait.
+    /// The maximum random time that is added to `Retry-After`.
     pub(crate) jitter: Duration,
     /// Whether to send the `X-RateLimit-*` fields.
     pub(crate) legacy_fields: bool,
@@ -54,7 +54,7 @@ impl Limiter {
         Fingerprint::new(self.hasher.hash_one(key))
     }
 
-    /// Returns the charge for a [store](crate::RateLimitStore).
+    /// Returns the charge that a request sends to a [store](crate::RateLimitStore).
     pub(crate) fn charge<K: Hash>(&self, key: &K, cost: NonZeroU32) -> Charge {
         let quota = self.config.quota;
         Charge { policy: self.config.name.text(), key: key_bytes(key), quota, cost: cost.min(quota.burst_size()) }
@@ -72,7 +72,7 @@ impl Limiter {
         RateLimitDecision::Rejected { retry_after: wait.saturating_add(self.jitter(key, wait)) }
     }
 
-    /// Decides about a request of this cost, and charges it to the key if it is allowed.
+    /// Decides about a request with this cost, and charges an allowed request to its key.
     ///
     /// A cost above the burst counts as the whole burst. The request would otherwise never be allowed, although
     /// `Retry-After` asks the client to retry.
@@ -93,19 +93,19 @@ impl Limiter {
         }
     }
 
-    /// Reverts a charge of [`check`](Self::check).
+    /// Reverts a charge by [`check`](Self::check).
     pub(crate) fn refund(&self, key: Fingerprint, cost: NonZeroU32) {
         let cost = cost.min(self.config.quota.burst_size());
         self.table.refund(Access { key, step: self.step(cost) });
     }
 
-    /// Returns how far a request of this cost delays the time at which the key has its whole quota again.
+    /// Returns the time that a request with this cost adds to the theoretical arrival time of its key.
     fn step(&self, cost: NonZeroU32) -> u64 {
         let interval = u64::try_from(self.config.quota.replenish_interval().as_nanos()).unwrap_or(u64::MAX);
         interval.saturating_mul(cost.get().into())
     }
 
-    /// Returns the random part of a wait. The hash is random to clients because its seed is secret.
+    /// Returns the random part of a `Retry-After`. The hash is random to clients because its seed is secret.
     fn jitter(&self, key: Fingerprint, wait: Duration) -> Duration {
         match u64::try_from(self.config.jitter.as_nanos()).unwrap_or(u64::MAX) {
             0 => Duration::ZERO,
@@ -113,7 +113,7 @@ impl Limiter {
         }
     }
 
-    /// Writes the fields that describe the decision to the client.
+    /// Writes the header fields that describe the decision to the client.
     pub(crate) fn write_fields(&self, decision: &RateLimitDecision, headers: &mut HeaderMap) {
         match *decision {
             RateLimitDecision::Allowed { remaining } => self.fields.write_allowed(remaining, headers),
@@ -127,14 +127,14 @@ impl Limiter {
         }
     }
 
-    /// Writes `Retry-After` if the request was rejected for its rate.
+    /// Writes `Retry-After` if the request exceeded its quota.
     pub(crate) fn write_retry_after(&self, decision: &RateLimitDecision, headers: &mut HeaderMap) {
         if let RateLimitDecision::Rejected { retry_after } = *decision {
             self.fields.write_retry_after(retry_after, headers);
         }
     }
 
-    /// Writes the `X-RateLimit-*` fields, which can describe only one of several policies.
+    /// Writes the `X-RateLimit-*` fields of one policy.
     pub(crate) fn write_legacy_fields(&self, decision: &RateLimitDecision, headers: &mut HeaderMap) {
         if self.config.legacy_fields {
             self.fields.write_legacy(self.config.quota, decision, headers);
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn allows_a_burst_then_the_rate() {
+    fn allows_a_burst_and_then_the_sustained_rate() {
         let (limiter, clock) = limiter(Quota::per_second(10).burst(3), 1);
         let allowed = |remaining| Decision::Allowed { remaining };
         let rejected = |millis| Decision::Rejected { retry_after: Duration::from_millis(millis) };
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn refund_restores_the_quota() {
+    fn refund_restores_the_quota_of_the_key() {
         let (limiter, clock) = limiter(Quota::per_second(10).burst(5), 1);
         let key = limiter.fingerprint(&1);
         let cost = |cost| NonZeroU32::new(cost).unwrap();
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn jitter_lengthens_waits_by_different_times() {
+    fn jitter_adds_a_random_time_to_each_wait() {
         let config = config(Quota::per_second(1), 1 << 10, &FakeRelativeClock::default());
         let limiter = Limiter::new(LimiterConfig { jitter: Duration::from_secs(10), ..config });
         let mut waits = Vec::new();
@@ -295,7 +295,7 @@ mod tests {
         }
 
         #[test]
-        fn decides_like_governors_own_store(
+        fn decides_like_the_state_store_of_governor(
             requests in proptest::collection::vec((0..40u128, 0..300u64), 1..400),
             rate in 1..50u32,
             burst in 1..10u32,

@@ -1,4 +1,4 @@
-//! The policies that a request is checked against.
+//! The policies against which requests are checked.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -25,26 +25,26 @@ pub(crate) struct Policies<K> {
     pub(crate) exempt: Option<HeadFn<bool>>,
     pub(crate) refund: Option<RefundFn>,
     pub(crate) in_flight: Option<Arc<InFlight>>,
-    /// `None` if the quotas are in this process's memory.
+    /// The shared store of the quotas, or `None` if they are in the memory of this process.
     pub(crate) store: Option<Arc<StoreConfig>>,
 }
 
 /// A function that computes a value, such as the cost, from the request head.
 pub(crate) type HeadFn<T> = Arc<dyn Fn(&Parts) -> T + Send + Sync>;
 
-/// A policy and its decision about the request.
+/// A policy and its decision about a request.
 pub(crate) type PolicyDecision = (Arc<Limiter>, RateLimitDecision);
 
-/// A policy and the request's key under it.
+/// A policy and the key of the request under this policy.
 pub(crate) type PolicyKey = (Arc<Limiter>, Fingerprint);
 
-/// A policy that was added to the first one. Its key type is erased.
+/// An additional policy of a layer. Its key type is erased.
 pub(crate) struct Policy {
     pub(crate) key: Arc<dyn DynKey>,
     pub(crate) limiter: Arc<Limiter>,
 }
 
-/// A [`RequestKey`] whose key type is erased.
+/// A [`RequestKey`] with an erased key type.
 pub(crate) trait DynKey: Send + Sync {
     fn fingerprint(&self, head: &Parts, limiter: &Limiter) -> Result<Option<Fingerprint>, MissingKeyError>;
 
@@ -75,24 +75,24 @@ where
     }
 }
 
-/// The result of checking a request against the policies.
+/// The result of a check of a request against the policies.
 pub(crate) enum Check {
-    /// The request is exempt, free or without a key.
+    /// The request is exempt, has cost 0, or has no key.
     Unlimited,
     Decided(Verdict),
-    /// The request is charged to a store, which decides about it.
+    /// The request is being charged to a store, which decides about it.
     Pending(StoreCheck),
 }
 
-/// The decision about a request, with the data that the response needs.
+/// The decision about a request, and the data that the response needs.
 pub(crate) struct Verdict {
     pub(crate) decision: RateLimitDecision,
     /// The decision of each policy, if there are several.
     pub(crate) each_policy: Option<Box<[PolicyDecision]>>,
-    /// The policy that made the decision.
+    /// The limiter of the policy that made the decision.
     pub(crate) limiter: Arc<Limiter>,
     pub(crate) permit: Option<Box<Permit>>,
-    /// `None` if no response to the request can refund it.
+    /// The possible refund, or `None` if no response can refund the request.
     pub(crate) refund: Option<Refund>,
 }
 
@@ -101,14 +101,14 @@ impl Verdict {
         Self { decision, each_policy: None, limiter: Arc::clone(limiter), permit: None, refund: None }
     }
 
-    /// Combines the decisions of all policies: the most severe one holds. Returns `None` if there are none.
+    /// Selects the most severe decision of all policies. Returns `None` if there are none.
     pub(crate) fn most_severe(decisions: Vec<PolicyDecision>) -> Option<Self> {
         let (limiter, decision) = decisions.iter().max_by_key(|(_, decision)| decision.severity())?;
         let verdict = Self::new(*decision, limiter);
         Some(Self { each_policy: (decisions.len() > 1).then(|| decisions.into()), ..verdict })
     }
 
-    /// Lets the response decide about a refund, if the request was charged.
+    /// Makes the request refundable by its response, if the request was charged.
     pub(crate) fn refundable(
         self,
         is_due: Option<&RefundFn>,
@@ -123,7 +123,7 @@ impl Verdict {
         }
     }
 
-    /// Refunds the request if the response calls for it, and updates the decisions.
+    /// Refunds the request if the refund function accepts the response, and updates the decisions.
     pub(crate) fn refund_for(&mut self, response: &response::Parts) {
         let Some(refund) = self.refund.take_if(|refund| (refund.is_due)(response)) else { return };
         let cost = refund.cost;
@@ -136,7 +136,7 @@ impl Verdict {
 }
 
 impl<K: RequestKey> Policies<K> {
-    /// Checks a request, and charges it to its keys unless a policy rejects it.
+    /// Checks a request, and charges it to its keys if all policies allow it.
     pub(crate) fn check(&self, head: &Parts) -> Check {
         if self.exempt.as_ref().is_some_and(|exempt| exempt(head)) {
             return Check::Unlimited;
@@ -226,7 +226,8 @@ impl<K: RequestKey> Policies<K> {
     }
 }
 
-/// Checks all keys, and charges all of them or none. Returns `None` if there are no keys.
+/// Checks the keys of a request under all policies, and charges all of them or none. Returns `None` if there are no
+/// keys.
 pub(crate) fn check_all(keys: Vec<PolicyKey>, cost: NonZeroU32, refund: Option<&RefundFn>) -> Option<Verdict> {
     let mut decisions: Vec<_> = keys.iter().map(|(limiter, key)| limiter.check(*key, cost)).collect();
     if decisions.iter().any(RateLimitDecision::is_rejection) {

@@ -1,9 +1,9 @@
-//! Quotas: a rate and a burst.
+//! A quota: a sustained rate and a burst.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// A rate limit: the sustained rate, and the burst of requests that may arrive at once.
+/// A rate limit: the sustained rate, and the number of requests that may arrive at once (burst).
 ///
 /// The quota of a key works as a bucket of [`burst`](Self::burst) requests that refills evenly: `per_second(100)` adds one
 /// request every 10 ms rather than 100 at the start of each second.
@@ -81,7 +81,7 @@ impl Quota {
         Self { inner }.with_burst(burst)
     }
 
-    /// Sets the number of requests that may arrive at once. The rate does not change.
+    /// Sets the burst: the number of requests that may arrive at once. The rate does not change.
     ///
     /// # Panics
     ///
@@ -94,7 +94,7 @@ impl Quota {
         }
     }
 
-    /// Sets the number of requests that may arrive at once, like [`burst`](Self::burst).
+    /// Sets the burst, or returns an error if `requests` is invalid.
     ///
     /// Use it for numbers from configuration, which may be invalid.
     ///
@@ -115,12 +115,12 @@ impl Quota {
         Ok(Self { inner })
     }
 
-    /// Returns the number of requests that may arrive at once.
+    /// Returns the burst: the number of requests that may arrive at once.
     pub const fn burst_size(&self) -> NonZeroU32 {
         self.inner.burst_size()
     }
 
-    /// Returns the time in which the quota regains one request.
+    /// Returns the time in which the quota is replenished by one request.
     pub fn replenish_interval(&self) -> Duration {
         self.inner.replenish_interval().max(Duration::from_nanos(1))
     }
@@ -130,7 +130,7 @@ impl Quota {
     }
 }
 
-/// The error for numbers that do not make a [`Quota`].
+/// The error for numbers that are not a valid [`Quota`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum QuotaError {
@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn burst_defaults_to_the_rate() {
+    fn burst_defaults_to_the_number_of_requests() {
         for (quota, burst, interval) in [
             (Quota::per_second(100), 100, Duration::from_millis(10)),
             (Quota::per_second(100).burst(200), 200, Duration::from_millis(10)),
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_zero_requests_zero_period_and_slow_bursts() {
+    fn rejects_zero_requests_zero_period_and_bursts_over_a_century() {
         let second = Duration::from_secs(1);
         for (quota, error) in [
             (Quota::new(0, second), QuotaError::ZeroRequests),
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "a quota must allow at least one request")]
-    fn panics_on_a_literal_zero() {
+    fn quota_constructor_panics_on_zero_requests() {
         let _ = Quota::per_second(0);
     }
 }

@@ -1,4 +1,4 @@
-//! A store in Redis or Valkey.
+//! A rate limit store in a Redis or Valkey server.
 
 mod connections;
 mod script;
@@ -17,7 +17,7 @@ pub use self::connections::RedisStats;
 use self::script::ScriptCall;
 use crate::store::{Charge, RateLimitStore, StoreError, StoreFuture, StoreObserver};
 
-/// A [`RateLimitStore`] in a Redis (5 or newer) or Valkey server.
+/// A [`RateLimitStore`] in a Redis (version 5 or newer) or Valkey server.
 ///
 /// It needs the feature `redis` and a tokio runtime.
 ///
@@ -64,12 +64,12 @@ pub struct RedisStore {
     connections: Arc<Connections>,
     key_prefix: Arc<str>,
     timeout: Duration,
-    /// Limits the refunds that run in the background.
+    /// A limit on concurrent refunds, which run in the background.
     refunds: Arc<Semaphore>,
 }
 
 impl RedisStore {
-    /// Creates a store for the server at `url`. It connects at the first request.
+    /// Creates a store in the Redis server at `url`. It connects at the first request.
     ///
     /// The URL is `redis://USER:PASSWORD@HOST:PORT/DATABASE`, of which only the host is required, or
     /// `redis+unix:///PATH`. TLS (`rediss://`) is not supported.
@@ -82,7 +82,7 @@ impl RedisStore {
         // If another crate enables TLS in the driver, it would use the process's default crypto provider, and panic
         // without one.
         if matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
-            return Err(RedisUrlError { reason: "TLS is not supported".to_owned() });
+            return Err(RedisUrlError { reason: "TLS to the Redis server is not supported".to_owned() });
         }
         // Nagle's algorithm would hold a pipelined request back until the response to the previous one.
         let client = Client::open(info.set_tcp_settings(TcpSettings::default().set_nodelay(true)));
@@ -95,17 +95,17 @@ impl RedisStore {
         })
     }
 
-    /// Sets the prefix of the keys in the server; `rproxy` by default.
+    /// Sets the prefix of all keys in the Redis server; default `rproxy`.
     pub fn key_prefix(self, prefix: &str) -> Self {
         Self { key_prefix: prefix.into(), ..self }
     }
 
-    /// Sets the maximum time that a request waits for the server; 50 ms by default.
+    /// Sets the maximum time that a request waits for the Redis server; default 50 ms.
     pub fn timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
     }
 
-    /// Returns counters of the requests and connections so far, shared by all clones.
+    /// Returns counters of the store's requests and connections, which all clones share.
     pub fn stats(&self) -> RedisStats {
         self.connections.stats()
     }
@@ -142,7 +142,7 @@ impl fmt::Debug for RedisStore {
     }
 }
 
-/// The error for a URL that is not a Redis URL. It omits the URL, which may contain a password.
+/// The error for text that is not a valid Redis URL. It omits the URL, which may contain a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("bad Redis URL: {reason}")]
 pub struct RedisUrlError {
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn accepts_redis_urls_without_tls_and_never_prints_them() {
+    fn accepts_redis_urls_without_tls_and_omits_them_from_debug_output() {
         for url in ["redis://127.0.0.1/", "redis://me:secret@[::1]:6380/3", "valkey://a.example", "redis+unix:///run/r"]
         {
             let store = RedisStore::new(url).unwrap();

@@ -1,4 +1,4 @@
-//! The refund of a charge, which the response decides.
+//! Refunds of charges, which depend on the response.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::policies::PolicyKey;
 use crate::store::Charge;
 use crate::store_check::StoreConfig;
 
-/// A function that decides whether a response refunds its request.
+/// A function that returns whether the response refunds its request.
 pub(crate) type RefundFn = Arc<dyn Fn(&Parts) -> bool + Send + Sync>;
 
 /// A charge that the response can refund.
@@ -21,7 +21,7 @@ pub(crate) struct Refund {
     pub(crate) charged: Charged,
 }
 
-/// The keys that a request was charged to.
+/// The keys to which a request was charged.
 pub(crate) enum Charged {
     Key(Arc<Limiter>, Fingerprint),
     Keys(Box<[PolicyKey]>),
@@ -29,7 +29,7 @@ pub(crate) enum Charged {
 }
 
 impl Refund {
-    /// Reverts the charge.
+    /// Refunds the request by reverting the charge.
     pub(crate) fn apply(self) {
         match self.charged {
             Charged::Key(limiter, key) => limiter.refund(key, self.cost),

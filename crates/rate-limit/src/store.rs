@@ -1,4 +1,4 @@
-//! Stores: quotas that several processes share.
+//! Stores for quotas that several processes share.
 
 use std::error::Error;
 use std::fmt;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::quota::Quota;
 
-/// A store of quotas that several processes share.
+/// A store for quotas that several processes share.
 ///
 /// By default a [`RateLimitLayer`](crate::RateLimitLayer) counts in the memory of its process, which is faster than any
 /// store. `RedisStore`, with the feature `redis`, is a store in Redis or Valkey.
@@ -62,7 +62,7 @@ use crate::quota::Quota;
 /// # Ok::<(), rproxy_rate_limit::RateLimitLayerError>(())
 /// ```
 pub trait RateLimitStore: Send + Sync + 'static {
-    /// Applies all charges of a request atomically, or none if one of them exceeds its quota.
+    /// Atomically applies all charges of a request, or none if a charge exceeds its quota.
     ///
     /// The outcomes are in the order of the charges, one for each.
     ///
@@ -70,7 +70,7 @@ pub trait RateLimitStore: Send + Sync + 'static {
     /// timeout.
     fn charge(&self, charges: &[Charge]) -> StoreFuture;
 
-    /// Reverts the charges of a request that was allowed, in the background.
+    /// Reverts the charges of an allowed request in the background.
     ///
     /// The store must return at once, apply its own timeout, and pass the result to `observer`. A refund must not give a
     /// key more than its burst. By default nothing is refunded, so these requests count.
@@ -84,8 +84,7 @@ pub trait RateLimitStore: Send + Sync + 'static {
 /// The future that [`RateLimitStore::charge`] returns.
 pub type StoreFuture = Pin<Box<dyn Future<Output = Result<Vec<ChargeOutcome>, StoreError>> + Send>>;
 
-/// The observer of the results of a store, set by
-/// [`on_store_result`](crate::RateLimitLayerBuilder::on_store_result).
+/// An observer of store results, which [`on_store_result`](crate::RateLimitLayerBuilder::on_store_result) sets.
 #[derive(Clone, Default)]
 pub struct StoreObserver(Option<Arc<ObserveFn>>);
 
@@ -96,7 +95,7 @@ impl StoreObserver {
         Self(Some(Arc::new(observe)))
     }
 
-    /// Calls the observer with the result of a request to the store.
+    /// Calls the observer with the result of a store request.
     pub fn observe(&self, result: Result<(), &StoreError>) {
         if let Some(observe) = &self.0 {
             observe(result);
@@ -135,7 +134,7 @@ impl Charge {
         &self.key
     }
 
-    /// Returns the quota that the cost is subtracted from.
+    /// Returns the quota from which the cost is subtracted.
     pub fn quota(&self) -> Quota {
         self.quota
     }
@@ -157,22 +156,22 @@ impl fmt::Debug for Charge {
     }
 }
 
-/// The outcome of a [`Charge`].
+/// The outcome of one [`Charge`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChargeOutcome {
-    /// The key's quota allows the request.
+    /// The quota of the key allows the request.
     Allowed {
         /// The number of further requests that the key could send at once.
         remaining: u32,
     },
-    /// The request exceeds the key's quota.
+    /// The request exceeds the quota of the key.
     Rejected {
-        /// The time until the quota allows such a request.
+        /// The time until the quota of the key allows the request.
         retry_after: Duration,
     },
 }
 
-/// The handling of requests that a [`RateLimitStore`] fails to charge.
+/// The fallback for requests that a [`RateLimitStore`] fails to charge.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StoreFallback {
@@ -190,20 +189,20 @@ pub enum StoreFallback {
 #[non_exhaustive]
 pub enum StoreError {
     /// The store did not respond in time.
-    #[error("no response within {0:?}")]
+    #[error("no response from the store within {0:?}")]
     TimedOut(Duration),
-    /// The store is not connected, so the request was not sent.
+    /// The store is not connected, so the request to the store was not sent.
     #[error("not connected")]
     NotConnected,
-    /// Too many requests wait for the store, so the request was not sent.
-    #[error("too many pending requests")]
+    /// Too many requests are waiting for the store, so the request was not sent.
+    #[error("too many pending requests to the store")]
     Overloaded,
-    /// The store failed in another way.
+    /// The store failed for another reason.
     #[error(transparent)]
     Failed(Box<dyn Error + Send + Sync>),
 }
 
-/// Returns the bytes that the key's [`Hash`] implementation writes.
+/// Returns the bytes that the [`Hash`] implementation of the key writes.
 pub(crate) fn key_bytes<K: Hash>(key: &K) -> Box<[u8]> {
     let mut recorder = KeyRecorder(Vec::with_capacity(TYPICAL_KEY_LEN));
     key.hash(&mut recorder);
@@ -257,7 +256,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn key_bytes_are_equal_exactly_if_keys_are() {
+    fn key_bytes_are_equal_only_if_the_keys_are_equal() {
         let address = |text: &str| key_bytes(&text.parse::<IpAddr>().unwrap());
         assert_eq!(address("2001:db8::1"), address("2001:db8:0::1"));
         let keys = [
@@ -276,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn address_fits_the_typical_key_length() {
+    fn ip_address_key_fits_into_the_typical_key_length() {
         for address in ["192.0.2.1", "2001:db8::1"] {
             let key = key_bytes(&address.parse::<IpAddr>().unwrap());
             assert!(key.len() <= TYPICAL_KEY_LEN, "{}", key.len());

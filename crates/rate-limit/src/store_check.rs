@@ -1,4 +1,4 @@
-//! A check of a request that waits for a store.
+//! A check of a request against a store.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -31,7 +31,7 @@ pub(crate) struct StoreCheck {
     config: Arc<StoreConfig>,
     keys: Vec<PolicyKey>,
     cost: NonZeroU32,
-    /// The charges, for the case of a refund.
+    /// The charges of the request, which are needed for a refund.
     charges: Vec<Charge>,
     refund: Option<RefundFn>,
     permit: Option<Box<Permit>>,
@@ -56,12 +56,14 @@ impl StoreCheck {
         Self { permit, ..self }
     }
 
-    /// Polls until the store, or the fallback, has decided about the request. Returns `None` if it was returned before.
+    /// Polls until the store or the fallback has decided about the request. Returns `None` if it was returned before.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Verdict>> {
         let outcomes =
             ready!(self.outcomes.as_mut().poll(cx)).and_then(|outcomes| match outcomes.len() == self.keys.len() {
                 true => Ok(outcomes),
-                false => Err(StoreError::Failed("the store did not return one outcome per key".into())),
+                false => Err(StoreError::Failed(
+                    "the store returned a number of outcomes that differs from the number of charges".into(),
+                )),
             });
         self.config.observer.observe(outcomes.as_ref().map(drop));
         let keys = std::mem::take(&mut self.keys);

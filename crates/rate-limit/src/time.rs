@@ -1,4 +1,4 @@
-//! The clock: the system's, or one that the program supplies.
+//! The system clock, or a clock that the program supplies.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use governor::clock::{Clock, DefaultClock, Reference};
 use governor::nanos::Nanos;
 
-/// A clock that counts from the moment it was created.
+/// A clock whose time is relative to its creation.
 #[derive(Clone)]
 pub(crate) enum Time {
     System { clock: DefaultClock, start: <DefaultClock as Clock>::Instant },

@@ -1,4 +1,4 @@
-//! Memory use and fairness with requests from millions of addresses.
+//! Tests of memory use and fairness with requests from millions of addresses.
 #![allow(clippy::unwrap_used)]
 
 use std::convert::Infallible;
@@ -24,7 +24,7 @@ fn resident_kib() -> usize {
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-/// Sends a flood from one /32, with each request from a new /64, at a million requests per second.
+/// Sends a million requests per second from one /32 network, each from a different /64 network.
 ///
 /// Meanwhile an honest client of another network sends 20 requests per second. Returns the number of its requests that
 /// were rejected, and the number of the flood's requests that were allowed.

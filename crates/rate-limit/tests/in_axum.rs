@@ -1,4 +1,4 @@
-//! The layer around an axum router.
+//! Tests of [`RateLimitLayer`] around an axum router.
 #![allow(clippy::unwrap_used)]
 
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ fn app() -> Router {
 }
 
 #[tokio::test]
-async fn limits_a_router_per_client() {
+async fn limits_requests_to_an_axum_router_per_client() {
     let app = app();
     let get_status = async |peer: &str| {
         let request = Request::get("/").extension(PeerAddr(peer.parse().unwrap())).body(Body::empty()).unwrap();
@@ -36,7 +36,7 @@ async fn limits_a_router_per_client() {
 }
 
 #[tokio::test]
-async fn works_with_client_ip_from_other_middleware() {
+async fn uses_the_client_ip_extension_of_other_middleware() {
     let limit = RateLimitLayer::builder(Quota::per_second(1)).clock(FakeRelativeClock::default()).build().unwrap();
     let app = Router::new().route("/", get(async || "served")).layer(limit).layer(axum::middleware::map_request(
         async |mut request: Request<Body>| {

@@ -10,7 +10,7 @@ use rproxy_rate_limit::{Quota, RateLimitLayer, original_uri};
 use tower::ServiceExt;
 
 #[tokio::test]
-async fn exempts_by_the_path_that_the_client_sent() {
+async fn exempt_function_receives_the_original_path_in_a_nested_router() {
     let layer = RateLimitLayer::builder(Quota::per_second(1).burst(1))
         .key(|_: &Parts| Some("all clients"))
         .exempt(|head| original_uri(head).path() == "/v1/health")

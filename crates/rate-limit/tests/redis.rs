@@ -1,4 +1,4 @@
-//! Quotas in a Redis server that is slow, fails and restarts.
+//! Tests of quotas in a Redis server that is slow, fails and restarts.
 #![cfg(feature = "redis")]
 #![allow(clippy::unwrap_used)]
 
@@ -56,7 +56,7 @@ fn new_layer(server: &Server, fallback: StoreFallback) -> (RateLimitLayer, Redis
     (builder.build().unwrap(), store)
 }
 
-/// Sends requests until the server responds to one.
+/// Sends requests until the Redis server has responded to one of them.
 async fn until_connected(layer: &RateLimitLayer, store: &RedisStore) {
     let deadline = Instant::now() + Duration::from_secs(20);
     let before = store.stats().succeeded;
@@ -68,7 +68,7 @@ async fn until_connected(layer: &RateLimitLayer, store: &RedisStore) {
 }
 
 #[tokio::test]
-async fn layers_with_one_server_share_quotas() {
+async fn layers_with_the_same_redis_server_share_quotas() {
     let Some(server) = Server::start() else { return };
     let ((one, _), (other, _)) = (new_layer(&server, StoreFallback::Closed), new_layer(&server, StoreFallback::Closed));
     assert_eq!(statuses(&one, "192.0.2.1", 3).await, [200; 3]);
@@ -82,7 +82,7 @@ async fn layers_with_one_server_share_quotas() {
 }
 
 #[tokio::test]
-async fn sends_the_same_fields_as_without_a_store() {
+async fn sends_the_same_header_fields_with_and_without_a_store() {
     let Some(server) = Server::start() else { return };
     let (layer, _) = new_layer(&server, StoreFallback::Closed);
     for remaining in (0..5).rev() {
@@ -99,7 +99,7 @@ async fn sends_the_same_fields_as_without_a_store() {
 }
 
 #[tokio::test]
-async fn charges_several_policies_in_one_round_trip() {
+async fn charges_several_policies_in_one_redis_round_trip() {
     let Some(server) = Server::start() else { return };
     let store = RedisStore::new(&server.url()).unwrap().timeout(LONG_TIMEOUT);
     let layer = RateLimitLayer::builder(Quota::per_hour(1).burst(2))
@@ -140,7 +140,7 @@ async fn sends_the_script_again_after_a_script_flush() {
 }
 
 #[tokio::test]
-async fn refunds_in_the_background() {
+async fn redis_store_refunds_in_the_background() {
     let Some(server) = Server::start() else { return };
     let failures = Arc::new(AtomicU64::new(0));
     let (builder, store) = new_builder(&server, StoreFallback::Open);
@@ -184,7 +184,7 @@ async fn wait_until(is_done: impl Fn() -> bool) {
 }
 
 #[tokio::test]
-async fn keys_expire_when_their_quota_is_full() {
+async fn redis_keys_expire_when_their_quota_is_full() {
     let Some(server) = Server::start() else { return };
     let store = RedisStore::new(&server.url()).unwrap().timeout(LONG_TIMEOUT);
     let layer = RateLimitLayer::builder(Quota::per_second(1000)).store(store, StoreFallback::Closed).build().unwrap();
@@ -199,7 +199,7 @@ async fn keys_expire_when_their_quota_is_full() {
 }
 
 #[tokio::test]
-async fn fallback_decides_without_a_server() {
+async fn fallback_decides_if_the_redis_server_is_down() {
     let Some(mut server) = Server::start() else { return };
     server.kill();
     for (fallback, expected) in [
@@ -226,7 +226,7 @@ async fn fallback_decides_without_a_server() {
 }
 
 #[tokio::test]
-async fn hanging_server_delays_three_requests_by_the_timeout() {
+async fn unresponsive_redis_server_delays_only_three_requests_by_the_timeout() {
     let Some(server) = Server::start() else { return };
     let time_limit = Duration::from_millis(100);
     let store = RedisStore::new(&server.url()).unwrap().timeout(LONG_TIMEOUT);
@@ -249,7 +249,7 @@ async fn hanging_server_delays_three_requests_by_the_timeout() {
 }
 
 #[tokio::test]
-async fn observer_gets_the_result_of_each_store_request() {
+async fn observer_receives_the_result_of_each_store_request() {
     let Some(mut server) = Server::start() else { return };
     let (successes, failures) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let (builder, store) = new_builder(&server, StoreFallback::Local);
@@ -266,7 +266,7 @@ async fn observer_gets_the_result_of_each_store_request() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn no_request_fails_when_the_server_restarts_under_load() {
+async fn redis_restart_under_load_fails_no_request() {
     let Some(mut server) = Server::start() else { return };
     let store = RedisStore::new(&server.url()).unwrap().timeout(LONG_TIMEOUT);
     let layer = RateLimitLayer::builder(Quota::per_second(1_000_000)).store(store.clone(), StoreFallback::Local);

@@ -1,4 +1,4 @@
-//! Requests that do not count because their response says so.
+//! Tests of refunds: requests that are not counted because of their response.
 #![allow(clippy::unwrap_used)]
 
 use std::convert::Infallible;
@@ -26,11 +26,11 @@ struct TestResponse {
     decision: Option<RateLimitDecision>,
 }
 
-/// The part of the response head that a refund is decided by.
+/// The part of the response head that decides about a refund.
 #[derive(Clone, Copy)]
 struct FromCache;
 
-/// A builder for a layer that refunds cache hits, and whose clock stands still.
+/// Returns a builder with a stopped clock for a layer that refunds cache hits.
 fn builder(quota: Quota) -> RateLimitLayerBuilder {
     let builder = RateLimitLayer::builder(quota).clock(FakeRelativeClock::default());
     builder.refund(|head| head.extensions.get::<FromCache>().is_some())
@@ -61,7 +61,7 @@ async fn statuses(layer: &RateLimitLayer, client: &str, path: &str, requests: us
 }
 
 #[tokio::test]
-async fn refunded_requests_do_not_count() {
+async fn refunded_requests_do_not_count_against_the_quota() {
     let layer = builder(FIVE).build().unwrap();
     for _ in 0..50 {
         let hit = send(&layer, "192.0.2.1", "/hit").await;
@@ -77,13 +77,13 @@ async fn refunded_requests_do_not_count() {
 }
 
 #[tokio::test]
-async fn without_a_refund_option_all_requests_count() {
+async fn all_requests_count_without_a_refund_function() {
     let layer = RateLimitLayer::builder(FIVE).build().unwrap();
     assert_eq!(statuses(&layer, "192.0.2.1", "/hit", 6).await, [200, 200, 200, 200, 200, 429]);
 }
 
 #[tokio::test]
-async fn refund_reaches_all_policies() {
+async fn refund_applies_to_all_policies() {
     let layer = builder(FIVE).ipv6_tier(48, Quota::per_hour(1).burst(7)).build().unwrap();
     let limits = async |client: &str, path: &str| send(&layer, client, path).await.limits;
     for subnet in 0..20 {
@@ -97,7 +97,7 @@ async fn refund_reaches_all_policies() {
 }
 
 #[tokio::test]
-async fn refund_reverts_the_cost() {
+async fn refund_restores_the_full_cost_of_a_request() {
     let layer = builder(FIVE).cost(|_| 3).build().unwrap();
     assert_eq!(send(&layer, "192.0.2.1", "/hit").await.limits, ["\"default\";r=5"]);
     assert_eq!(send(&layer, "192.0.2.1", "/miss").await.limits, ["\"default\";r=2"]);
@@ -108,7 +108,7 @@ async fn refund_reverts_the_cost() {
 }
 
 #[tokio::test]
-async fn shadow_mode_refunds_charged_requests_only() {
+async fn shadow_mode_refunds_only_requests_that_were_charged() {
     let layer = builder(FIVE).shadow(true).build().unwrap();
     statuses(&layer, "192.0.2.1", "/hit", 50).await;
     let remaining = async |path: &str| send(&layer, "192.0.2.1", path).await.decision;
@@ -123,13 +123,13 @@ async fn shadow_mode_refunds_charged_requests_only() {
 }
 
 #[tokio::test]
-async fn in_flight_limit_counts_refunded_requests() {
+async fn in_flight_limit_also_counts_refunded_requests() {
     let layer = builder(FIVE).max_in_flight(0).build().unwrap();
     let response = send(&layer, "192.0.2.1", "/hit").await;
     assert_eq!(response.decision, Some(RateLimitDecision::TooManyInFlight));
 }
 
-/// A store that allows or fails all requests, and records refunds.
+/// A store that allows or fails all requests, and records the refunds.
 #[derive(Clone, Default)]
 struct RecordingStore {
     is_failing: bool,
@@ -151,7 +151,7 @@ impl RateLimitStore for RecordingStore {
 }
 
 #[tokio::test]
-async fn store_refunds_the_charged_cost() {
+async fn store_receives_the_charged_cost_as_refund() {
     let (store, failures) = (RecordingStore::default(), Arc::new(Mutex::new(Vec::new())));
     let layer = builder(FIVE)
         .policy("all", FIVE, |_: &http::request::Parts| Some(()))
@@ -169,11 +169,11 @@ async fn store_refunds_the_charged_cost() {
     assert_eq!(hit.limits, ["\"default\";r=4", "\"all\";r=4"]);
     let two = NonZeroU32::new(2).unwrap();
     assert_eq!(*store.refunds.lock().unwrap(), [("default".to_owned(), two), ("all".to_owned(), two)]);
-    assert_eq!(*failures.lock().unwrap(), ["too many pending requests"]);
+    assert_eq!(*failures.lock().unwrap(), ["too many pending requests to the store"]);
 }
 
 #[tokio::test]
-async fn fallback_refunds_the_charged_cost() {
+async fn store_fallback_refunds_the_charged_cost() {
     for (fallback, hits, misses) in [
         (StoreFallback::Local, [200; 6], [200, 200, 200, 200, 200, 429]),
         (StoreFallback::Open, [200; 6], [200; 6]),
@@ -189,7 +189,7 @@ async fn fallback_refunds_the_charged_cost() {
 
 proptest! {
     #[test]
-    fn refunded_requests_leave_the_state_as_before(
+    fn refunded_requests_leave_the_quota_state_unchanged(
         requests in proptest::collection::vec((0..3u8, any::<bool>(), 0..300u64), 1..200),
         rate in 1..50u32,
         burst in 1..10u32,

@@ -1,4 +1,4 @@
-//! The layer as the client and the inner service see it.
+//! Tests of the layer from the perspective of the client and of the inner service.
 #![allow(clippy::unwrap_used)]
 
 use std::convert::Infallible;
@@ -34,7 +34,7 @@ impl TestResponse {
     }
 }
 
-/// A builder whose clock stands still.
+/// Returns a builder with a stopped clock.
 fn builder(quota: Quota) -> RateLimitLayerBuilder {
     RateLimitLayer::builder(quota).clock(FakeRelativeClock::default())
 }
@@ -88,7 +88,7 @@ async fn rejects_client_over_quota_with_429_and_retry_after() {
 }
 
 #[tokio::test]
-async fn allows_client_that_waited_for_retry_after() {
+async fn allows_client_that_has_waited_for_retry_after() {
     for quota in [Quota::per_second(7), Quota::per_minute(7), Quota::per_hour(7)] {
         let clock = FakeRelativeClock::default();
         let layer = RateLimitLayer::builder(quota).clock(clock.clone()).build().unwrap();
@@ -120,7 +120,7 @@ async fn rejected_request_does_not_reach_the_inner_service() {
 }
 
 #[tokio::test]
-async fn counts_ipv6_clients_by_prefix() {
+async fn counts_ipv6_clients_by_network_prefix() {
     let wide = builder(QUOTA).key(ClientKey::default().ipv6_prefix(48)).build().unwrap();
     for (layer, another) in [(layer(QUOTA), "2001:db8:0:1::1"), (wide, "2001:db8:1::1")] {
         for client in ["2001:db8::1", "2001:db8::2"] {
@@ -148,7 +148,7 @@ async fn closure_key_limits_only_requests_with_a_key() {
 }
 
 #[tokio::test]
-async fn shadow_mode_forwards_everything_and_records_the_decision() {
+async fn shadow_mode_forwards_all_requests_and_records_the_decision() {
     let layer = builder(QUOTA).shadow(true).build().unwrap();
     let would_reject = RateLimitDecision::WouldReject { retry_after: Duration::from_millis(100) };
     let allowed = |remaining| RateLimitDecision::Allowed { remaining };
@@ -165,7 +165,7 @@ async fn shadow_mode_forwards_everything_and_records_the_decision() {
 }
 
 #[tokio::test]
-async fn missing_client_ip_is_a_500_whose_decision_names_the_layer() {
+async fn missing_client_ip_causes_500_and_a_decision_that_names_the_layer() {
     let response = send(&RateLimitLayer::new(QUOTA), Request::new(())).await;
     assert_eq!(response.status, StatusCode::INTERNAL_SERVER_ERROR);
     assert_eq!(response.header("content-type"), Some("text/plain; charset=utf-8"));
@@ -175,7 +175,7 @@ async fn missing_client_ip_is_a_500_whose_decision_names_the_layer() {
 }
 
 #[tokio::test]
-async fn clones_share_their_counts() {
+async fn clones_of_a_layer_share_their_counts() {
     let layer = layer(QUOTA);
     let mut last = StatusCode::OK;
     for layer in [layer.clone(), layer.clone(), layer] {
@@ -185,7 +185,7 @@ async fn clones_share_their_counts() {
 }
 
 #[tokio::test]
-async fn stacked_layers_add_their_fields_to_each_other() {
+async fn nested_rate_limit_layers_append_their_ratelimit_fields() {
     let clock = FakeRelativeClock::default();
     let named = |quota, name| RateLimitLayer::builder(quota).clock(clock.clone()).name(name).build().unwrap();
     let app = service_fn(async |_: Request<()>| {
@@ -214,7 +214,7 @@ async fn propagates_inner_service_errors() {
 }
 
 #[tokio::test]
-async fn is_ready_when_the_inner_service_is() {
+async fn is_ready_only_if_the_inner_service_is_ready() {
     let (mock, mut handle) = tower_test::mock::pair::<Request<()>, Response<String>>();
     let mut service = tower_test::mock::Spawn::new(RateLimitLayer::new(QUOTA).layer(mock));
     handle.allow(0);
@@ -231,7 +231,7 @@ fn layer_debug_output_omits_the_hash_seed() {
 }
 
 #[tokio::test]
-async fn charges_no_policy_if_one_of_them_rejects() {
+async fn charges_no_policy_if_one_policy_rejects() {
     let clock = FakeRelativeClock::default();
     let layer = RateLimitLayer::builder(Quota::per_second(1).burst(2))
         .policy("48", Quota::per_minute(6).burst(3), ClientKey::default().ipv6_prefix(48))
@@ -270,7 +270,7 @@ async fn charges_no_policy_if_one_of_them_rejects() {
 }
 
 #[tokio::test]
-async fn charges_the_cost_of_a_request() {
+async fn charges_the_configured_cost_of_a_request() {
     let cost = |head: &Parts| head.headers.get("x-cost").map_or(1, |cost| cost.to_str().unwrap().parse().unwrap());
     let layer = builder(Quota::per_second(10).burst(10)).cost(cost).build().unwrap();
     let with_cost = |cost: &'static str| {
@@ -308,7 +308,7 @@ async fn exempt_requests_are_not_counted() {
 }
 
 #[tokio::test]
-async fn legacy_fields_are_sent_if_enabled() {
+async fn sends_x_ratelimit_fields_if_enabled() {
     let builder = builder(Quota::per_minute(6).burst(2));
     let layer = builder.clone().build().unwrap();
     assert_eq!(send(&layer, from("192.0.2.1")).await.header("x-ratelimit-limit"), None);
@@ -322,7 +322,7 @@ async fn legacy_fields_are_sent_if_enabled() {
 }
 
 #[tokio::test]
-async fn ipv6_tiers_limit_clients_with_many_addresses() {
+async fn ipv6_tiers_limit_a_client_with_many_addresses() {
     let layer = RateLimitLayer::builder(Quota::per_hour(1).burst(2))
         .ipv6_tier(56, Quota::per_hour(1).burst(3))
         .ipv6_tier(48, Quota::per_hour(1).burst(5))
@@ -404,7 +404,7 @@ async fn rejected_and_cancelled_requests_are_not_in_flight() {
 }
 
 #[test]
-fn build_rejects_bad_and_duplicate_policy_names() {
+fn build_rejects_invalid_and_duplicate_policy_names() {
     let tier = Quota::per_second(1);
     let invalid = |name: &str| RateLimitLayerError::InvalidName { name: name.to_owned() };
     let duplicate = |name: &str| RateLimitLayerError::DuplicateName { name: name.to_owned() };

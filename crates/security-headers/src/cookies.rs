@@ -1,9 +1,9 @@
-//! Attributes that `Set-Cookie` lacks (RFC 6265bis).
+//! Adds missing security attributes to `Set-Cookie` (RFC 6265bis).
 
 use http::HeaderValue;
 use http::header::{Entry, HeaderMap, SET_COOKIE};
 
-/// The attributes to add to cookies that lack them.
+/// The security attributes to add to cookies that lack them.
 ///
 /// Attributes that the inner service set are not changed.
 ///
@@ -24,7 +24,7 @@ pub struct CookieAttributes {
 }
 
 impl CookieAttributes {
-    /// Selects `Secure`, over TLS, and `SameSite=Lax`, which is the default of most browsers.
+    /// Creates a set of `Secure`, for cookies set over TLS, and `SameSite=Lax`, the default of most browsers.
     pub const fn hardened() -> Self {
         Self { secure: true, same_site: true, http_only: false }
     }
@@ -34,12 +34,12 @@ impl CookieAttributes {
         Self { secure: add, ..self }
     }
 
-    /// Sets whether to add `SameSite=Lax`.
+    /// Sets whether to add `SameSite=Lax` to cookies without `SameSite`.
     pub const fn same_site(self, add: bool) -> Self {
         Self { same_site: add, ..self }
     }
 
-    /// Sets whether to add `HttpOnly`, which hides the cookie from the page's scripts.
+    /// Sets whether to add `HttpOnly`, which hides a cookie from scripts of the page.
     ///
     /// It breaks scripts that read a cookie. Many frameworks send their CSRF token in one.
     pub const fn http_only(self, add: bool) -> Self {
@@ -57,7 +57,7 @@ impl CookieAttributes {
         }
     }
 
-    /// Returns the cookie with the missing attributes, or `None` if it lacks none.
+    /// Returns the cookie with the missing attributes added, or `None` if no attribute is missing.
     fn harden(self, cookie: &[u8], is_https: bool) -> Option<HeaderValue> {
         let has = |name: &str| {
             // RFC 6265bis §5.6: the first part is the name and value; attribute names are case-insensitive.
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn adds_missing_attributes_and_keeps_existing_ones() {
+    fn adds_missing_cookie_attributes_and_keeps_existing_ones() {
         let all = CookieAttributes::hardened().http_only(true);
         for (cookies, is_https, cookie, expected) in [
             (CookieAttributes::hardened(), true, "a=b", Some("a=b; Secure; SameSite=Lax")),
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn hardens_every_cookie_of_a_response() {
+    fn adds_attributes_to_every_cookie_of_a_response() {
         let mut headers = HeaderMap::new();
         for cookie in ["a=1", "b=2; SameSite=Strict", "c=\u{e9}"] {
             headers.append(SET_COOKIE, HeaderValue::from_bytes(cookie.as_bytes()).unwrap());

@@ -11,7 +11,7 @@ pub use self::directive::{CspDirective, SandboxFlag};
 pub use self::source::{CspSource, CspSourceText};
 use crate::nonce::{CspNonce, PLACEHOLDER};
 
-/// A Content Security Policy (CSP Level 3 §2.2), from text or from a [builder](Self::builder).
+/// A Content Security Policy (CSP Level 3), created from text or with a [builder](Self::builder).
 ///
 /// In text, any sequence of white space becomes one space, so that a policy may have several lines. The text
 /// `'nonce-{nonce}'` is replaced by a new [nonce](CspNonce) for each response.
@@ -34,19 +34,19 @@ pub struct ContentSecurityPolicy {
 }
 
 impl ContentSecurityPolicy {
-    /// Returns a builder for a policy from typed directives and sources.
+    /// Returns a builder for a policy that consists of typed directives and sources.
     ///
     /// The builder rejects policies that browsers would ignore.
     pub fn builder() -> ContentSecurityPolicyBuilder {
         ContentSecurityPolicyBuilder::default()
     }
 
-    /// Returns the policy as a header value, with the text `{nonce}` in place of a nonce.
+    /// Returns the policy as a field value, with the placeholder `{nonce}` instead of a nonce.
     pub fn header_value(&self) -> &HeaderValue {
         &self.value
     }
 
-    /// Returns whether the policy contains a nonce.
+    /// Returns whether the policy contains a placeholder for a nonce.
     pub fn has_nonce(&self) -> bool {
         self.has_nonce
     }
@@ -79,7 +79,7 @@ pub(crate) fn has_placeholder(value: &HeaderValue) -> bool {
     value.as_bytes().windows(PLACEHOLDER.len()).any(|window| window == PLACEHOLDER.as_bytes())
 }
 
-/// Replaces the placeholders in a policy with the nonce.
+/// Replaces the nonce placeholders in a policy with the nonce.
 ///
 /// Without a nonce, the placeholders are removed, so that the policy allows less.
 pub(crate) fn insert_nonce(policy: &HeaderValue, nonce: Option<&CspNonce>) -> HeaderValue {
@@ -108,7 +108,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn replaces_every_placeholder_with_the_nonce() {
+    fn replaces_every_nonce_placeholder_in_a_policy() {
         let nonce = CspNonce::new().unwrap();
         for (policy, has_nonce, filled, without) in [
             ("default-src 'self'", false, "default-src 'self'".to_owned(), "default-src 'self'"),
@@ -130,7 +130,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn text_keeps_its_words_separated_by_single_spaces(text in any::<String>()) {
+        fn policy_text_is_reduced_to_words_separated_by_single_spaces(text in any::<String>()) {
             let words = |text: &str| -> Vec<String> {
                 text.split(|c: char| c.is_whitespace() || c.is_control())
                     .filter(|word| !word.is_empty())

@@ -1,11 +1,11 @@
-//! The pages that other sites may embed in frames.
+//! Pages that other sites may embed in frames.
 
 use std::fmt;
 use std::sync::Arc;
 
 use http::HeaderValue;
 
-/// A function that returns whether the page on a path may be embedded, by the decision of the inner service.
+/// A function that returns whether the inner service decides if the page at a path may be embedded.
 #[derive(Clone)]
 pub(crate) struct EmbeddablePaths(Arc<dyn Fn(&str) -> bool + Send + Sync>);
 
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn removes_only_frame_ancestors() {
+    fn removes_only_frame_ancestors_from_a_policy() {
         for (policy, expected) in [
             ("default-src 'self'; frame-ancestors 'none'; img-src *", Some("default-src 'self'; img-src *")),
             ("Frame-Ancestors https://a.example;default-src 'self';", Some("default-src 'self'")),

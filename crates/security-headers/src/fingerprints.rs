@@ -3,7 +3,7 @@
 //! The names are those of the OWASP Secure Headers Project, `ci/headers_remove.json` as of 2024-09-02. To update them,
 //! compare with <https://owasp.org/www-project-secure-headers/> and change the date here.
 
-/// The fields that are removed from every response.
+/// Fingerprinting header fields, which are removed from every response.
 pub(crate) const FINGERPRINTS: &[&str] = &[
     // Any server, framework or language.
     "server",
@@ -83,7 +83,7 @@ pub(crate) const FINGERPRINTS: &[&str] = &[
     "x-nextjs-page",
 ];
 
-/// The fields that are removed unless the request has `X-Nextjs-Data`.
+/// Header fields that are removed unless the request has `X-Nextjs-Data`.
 ///
 /// Next.js's router in the browser sends such requests. It reads redirects from these fields instead of from `Location`,
 /// so removing them would break links to pages that a middleware redirects.

@@ -1,4 +1,4 @@
-//! The future of the responses of [`SecurityHeadersService`](crate::SecurityHeadersService).
+//! The response future of [`SecurityHeadersService`](crate::SecurityHeadersService).
 
 use std::future::Future;
 use std::pin::Pin;

@@ -4,7 +4,7 @@ use http::header::{HeaderMap, HeaderValue, SET_COOKIE};
 
 use crate::CookieAttributes;
 
-/// Checks that a hardened cookie begins with the original one, and that hardening it again changes nothing.
+/// Checks that a hardened cookie begins with the original cookie, and that hardening is idempotent.
 pub fn cookies(bytes: &[u8]) {
     let mut headers = HeaderMap::new();
     for line in bytes.split(|byte| *byte == b'\n') {
@@ -30,7 +30,7 @@ mod tests {
     use rproxy_seeds::run;
 
     #[test]
-    fn hardening_keeps_cookies_intact_for_mutated_seeds() {
+    fn hardening_preserves_cookies_for_mutated_seeds() {
         run(env!("CARGO_MANIFEST_DIR"), "cookies", cookies);
     }
 }

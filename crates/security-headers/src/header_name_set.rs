@@ -2,14 +2,14 @@
 
 use http::HeaderName;
 
-/// A set of header names that is fast for names that are not in it.
+/// A set of header names with a fast path for names that it does not contain.
 ///
 /// It rejects most of them by their length and first letter.
 #[derive(Clone, Debug)]
 pub(crate) struct HeaderNameSet {
-    /// The names in the set, grouped by their length. Those of `LENGTHS - 1` and more share the last entry.
+    /// The header names in the set, grouped by length. Those of `LENGTHS - 1` and more share the last entry.
     by_length: [Vec<HeaderName>; LENGTHS],
-    /// For each length, a bitmap of the first letters of the names.
+    /// Bitmaps of the first letters of the header names, one per length.
     letters: [u32; LENGTHS],
 }
 
@@ -37,7 +37,7 @@ impl HeaderNameSet {
         self.by_length[length].retain(|present| present != name);
     }
 
-    /// Returns the stored name that equals `name`, or `None` if the set lacks it.
+    /// Returns the stored copy of `name`, or `None` if the set does not contain `name`.
     pub(crate) fn get(&self, name: &HeaderName) -> Option<&HeaderName> {
         let (length, letter) = length_and_letter(name);
         if self.letters[length] & letter == 0 {
@@ -47,7 +47,7 @@ impl HeaderNameSet {
     }
 }
 
-/// Returns the index of the length, and the bit of the first letter, which its five lowest bits select.
+/// Returns the length index of a name and the bitmap bit of its first letter.
 fn length_and_letter(name: &HeaderName) -> (usize, u32) {
     let name = name.as_str().as_bytes();
     let letter = name.first().map_or(0, |byte| 1 << (byte & 31));
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn contains_exactly_the_inserted_names() {
+    fn header_name_set_contains_exactly_the_inserted_names() {
         let long = "x".repeat(100);
         let mut set = HeaderNameSet::from_static(&["server", "x-powered-by", "$wsep"]);
         set.insert(long.parse().unwrap());

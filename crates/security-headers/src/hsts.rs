@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
-/// A `Strict-Transport-Security` policy: how long, and for which hosts, browsers use TLS only.
+/// A `Strict-Transport-Security` policy, which tells browsers to use only TLS for a host.
 ///
 /// # Examples
 ///
@@ -34,21 +34,21 @@ pub struct Hsts {
 }
 
 impl Hsts {
-    /// Creates a policy for the host only, without its subdomains.
+    /// Creates a policy for a host without its subdomains.
     ///
     /// `max_age` is cut to whole seconds. Zero makes browsers delete the policy (RFC 6797 §6.1.1).
     pub const fn new(max_age: Duration) -> Self {
         Self { max_age, include_subdomains: false, preload: false }
     }
 
-    /// Sets whether the policy applies to the host's subdomains as well; it does not by default.
+    /// Sets whether the policy also applies to subdomains of the host; default `false`.
     ///
     /// `false` also disables [`preload`](Self::preload), which requires the subdomains.
     pub const fn include_subdomains(self, include_subdomains: bool) -> Self {
         Self { include_subdomains, preload: self.preload && include_subdomains, ..self }
     }
 
-    /// Sets whether browsers may include the host in their built-in preload list; they may not by default.
+    /// Sets whether browsers may add the host to their preload list; default `false`.
     ///
     /// # Errors
     ///
@@ -64,7 +64,7 @@ impl Hsts {
         Ok(Self { preload, ..self })
     }
 
-    /// Returns whether browsers may include the host in their preload list.
+    /// Returns whether browsers may add the host to their preload list.
     pub const fn is_preloadable(self) -> bool {
         self.preload
     }
@@ -116,19 +116,19 @@ impl FromStr for Hsts {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HstsError {
-    /// The `max-age` is too short for preloading.
-    #[error("HSTS preload needs a max-age of at least 31536000 seconds, not {}", max_age.as_secs())]
+    /// The `max-age` is too short for HSTS preload.
+    #[error("HSTS preload requires a max-age of at least 31536000 seconds, not {}", max_age.as_secs())]
     PreloadMaxAgeTooShort {
-        /// The `max-age` of the rejected policy.
+        /// The invalid `max-age`.
         max_age: Duration,
     },
-    /// The policy does not include the subdomains, which preloading requires.
-    #[error("HSTS preload needs includeSubDomains")]
+    /// The policy does not include subdomains, which HSTS preload requires.
+    #[error("HSTS preload requires includeSubDomains")]
     PreloadWithoutSubdomains,
-    /// The `max-age` directive is missing.
-    #[error("HSTS needs a max-age")]
+    /// The required `max-age` directive is missing.
+    #[error("the HSTS policy has no max-age")]
     MissingMaxAge,
-    /// A directive is unknown, invalid or a duplicate.
+    /// A directive is unknown, invalid, or occurs twice.
     #[error("bad HSTS directive {0:?}: expected max-age=SECONDS, includeSubDomains or preload, each once")]
     InvalidDirective(String),
 }
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parses_and_formats_policies() {
+    fn parses_and_formats_hsts_policies() {
         for (text, formatted) in [
             ("max-age=0", "max-age=0"),
             ("Max-Age=\"63072000\" ;; INCLUDESUBDOMAINS", "max-age=63072000; includeSubDomains"),

@@ -1,4 +1,4 @@
-//! The [`SecurityHeadersLayer`] type.
+//! A tower layer that adds security headers and removes fingerprinting headers.
 
 use std::sync::Arc;
 
@@ -39,14 +39,14 @@ pub struct SecurityHeadersLayer {
 }
 
 impl SecurityHeadersLayer {
-    /// Creates a layer for sites that were not built for these headers.
+    /// Creates a layer with headers that are safe for most existing sites.
     ///
     /// The [crate documentation](crate) lists the headers and the reason for each value.
     pub fn recommended() -> Self {
         Self::profile(&profiles::RECOMMENDED).hsts(Hsts::new(YEAR))
     }
 
-    /// Creates a layer for sites that load everything from their own origin, without inline scripts or styles.
+    /// Creates a layer for sites that load all resources from their own origin, without inline scripts or styles.
     ///
     /// - The Content Security Policy is `default-src 'self'`, and pages cannot be framed.
     /// - Pages are isolated from other origins.
@@ -76,7 +76,7 @@ impl SecurityHeadersLayer {
         Self { rules: Arc::new(Rules::new(profile)) }
     }
 
-    /// Sends this `Content-Security-Policy` with documents whose response has none. An empty policy removes the header.
+    /// Adds this `Content-Security-Policy` to documents without one. An empty policy removes the header.
     ///
     /// If the policy contains `'nonce-{nonce}'` ([`CspSource::Nonce`](crate::CspSource::Nonce)), each request gets a
     /// [`CspNonce`](crate::CspNonce) extension. The nonce replaces that text in the policy of the response, even if the
@@ -94,7 +94,7 @@ impl SecurityHeadersLayer {
         self.policy(CONTENT_SECURITY_POLICY, policy.into())
     }
 
-    /// Sends this `Content-Security-Policy-Report-Only` with documents whose response has none.
+    /// Adds this `Content-Security-Policy-Report-Only` to documents without one.
     ///
     /// Browsers report violations of such a policy, but do not enforce it.
     pub fn content_security_policy_report_only(self, policy: impl Into<ContentSecurityPolicy>) -> Self {
@@ -109,7 +109,7 @@ impl SecurityHeadersLayer {
         self
     }
 
-    /// Sends the nonce in the request field `name`, such as `X-CSP-Nonce`.
+    /// Adds the nonce to requests in the header field `name`, such as `X-CSP-Nonce`.
     ///
     /// An inner service in another process can thus use the nonce.
     ///
@@ -119,7 +119,7 @@ impl SecurityHeadersLayer {
         self
     }
 
-    /// Leaves the framing of the pages on some paths to the inner service.
+    /// Lets the inner service decide which pages other sites may embed in frames.
     ///
     /// On the paths for which `contains` returns `true`, the layer adds neither `X-Frame-Options` nor the directive
     /// `frame-ancestors` of a policy. A header that [overrides](Self::override_header) that of the inner service is still
@@ -139,33 +139,33 @@ impl SecurityHeadersLayer {
         self
     }
 
-    /// Sends this `Permissions-Policy` with documents whose response has none.
+    /// Adds this `Permissions-Policy` to documents without one.
     pub fn permissions_policy(self, policy: PermissionsPolicy) -> Self {
         self.header(PERMISSIONS_POLICY, policy.header_value())
     }
 
-    /// Sends these `Reporting-Endpoints` with documents whose response has none.
+    /// Adds these `Reporting-Endpoints` to documents without the field.
     pub fn reporting_endpoints(self, endpoints: ReportingEndpoints) -> Self {
         self.header(REPORTING_ENDPOINTS, endpoints.header_value())
     }
 
-    /// Sends this `Strict-Transport-Security` over TLS.
+    /// Adds this `Strict-Transport-Security` to responses over TLS.
     pub fn hsts(self, hsts: Hsts) -> Self {
         self.header(STRICT_TRANSPORT_SECURITY, hsts.header_value())
     }
 
-    /// Stops the layer from adding `Strict-Transport-Security`.
+    /// Disables the addition of `Strict-Transport-Security`.
     pub fn without_hsts(self) -> Self {
         self.without(STRICT_TRANSPORT_SECURITY)
     }
 
-    /// Adds attributes to cookies that lack them; cookies are not changed by default.
+    /// Adds security attributes to cookies that lack them; off by default.
     pub fn cookies(mut self, cookies: CookieAttributes) -> Self {
         self.rules_mut().cookies = Some(cookies);
         self
     }
 
-    /// Sets whether to treat all requests as sent over TLS, for use inside of a proxy that terminates TLS.
+    /// Sets whether to treat all requests as received over TLS, such as behind a proxy that terminates TLS.
     ///
     /// By default, a request was sent over TLS if it has the extension [`Scheme`](http::uri::Scheme) with the value HTTPS.
     pub fn assume_https(mut self, assume: bool) -> Self {
@@ -173,7 +173,7 @@ impl SecurityHeadersLayer {
         self
     }
 
-    /// Adds a header to responses that lack it. Headers for documents are added to documents only.
+    /// Adds a header to responses without it. Headers for documents are added to documents only.
     ///
     /// # Examples
     ///
@@ -190,13 +190,13 @@ impl SecurityHeadersLayer {
         self
     }
 
-    /// Stops the layer from adding the header `name`. The inner service may still send it.
+    /// Disables the addition of the header `name`. The inner service may still send it.
     pub fn without(mut self, name: HeaderName) -> Self {
         self.rules_mut().remove_rule(&name);
         self
     }
 
-    /// Sets a header on all responses, and replaces the values that the inner service set.
+    /// Sets a header on all responses, and replaces values from the inner service.
     ///
     /// `Strict-Transport-Security` is still sent over TLS only.
     pub fn override_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
@@ -210,7 +210,7 @@ impl SecurityHeadersLayer {
         self
     }
 
-    /// Keeps the header `name`, although it is a fingerprinting header.
+    /// Keeps the fingerprinting header `name`, which is removed by default.
     pub fn keep_header(mut self, name: HeaderName) -> Self {
         self.rules_mut().keep(&name);
         self

@@ -1,4 +1,4 @@
-//! Middleware that adds security header fields to responses and removes fields that reveal the software.
+//! Middleware that adds security headers to responses and removes fingerprinting headers.
 //!
 //! [`SecurityHeadersLayer`] adds a field only if the application did not set it. Four profiles cover common cases:
 //! [`recommended`](SecurityHeadersLayer::recommended), [`strict`](SecurityHeadersLayer::strict),
@@ -140,7 +140,7 @@ pub use self::permissions::{Allowlist, Feature, PermissionsError, PermissionsPol
 pub use self::reporting::{ReportingEndpoints, ReportingError};
 pub use self::service::SecurityHeadersService;
 
-/// Compiles and runs the examples of the README.
+/// Compiles and runs the examples in the README as doc tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct ReadmeExamples;

@@ -1,4 +1,4 @@
-//! Names of security headers that [`http::header`] lacks.
+//! Names of security header fields that [`http::header`] does not define.
 
 use http::HeaderName;
 
@@ -17,5 +17,5 @@ pub const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-
 /// `Reporting-Endpoints`, which lists the endpoints for browser reports.
 pub const REPORTING_ENDPOINTS: HeaderName = HeaderName::from_static("reporting-endpoints");
 
-/// `X-Permitted-Cross-Domain-Policies`, which restricts the policy files of plug-ins.
+/// `X-Permitted-Cross-Domain-Policies`, which restricts the policy files of browser plug-ins.
 pub const X_PERMITTED_CROSS_DOMAIN_POLICIES: HeaderName = HeaderName::from_static("x-permitted-cross-domain-policies");

@@ -1,11 +1,11 @@
-//! Nonces (CSP Level 3 §2.3.1), which mark the inline scripts and styles that the page's author wrote.
+//! CSP nonces (CSP Level 3 §2.3.1), which allow individual inline scripts and styles.
 
 use std::fmt;
 use std::sync::Arc;
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
-/// The nonce of a request's Content Security Policy, as a request extension.
+/// The CSP nonce of a response, as a request extension.
 ///
 /// The layer inserts it if a policy contains `'nonce-{nonce}'`, and replaces that text in the response's policy. The inner
 /// service writes the nonce into its `<script nonce="...">` and `<style nonce="...">` elements. A nonce is 128 random bits
@@ -17,18 +17,18 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 #[derive(Clone, PartialEq, Eq)]
 pub struct CspNonce(Arc<str>);
 
-/// The text in a policy that is replaced by the nonce source.
+/// The placeholder in a policy that is replaced with the nonce source.
 pub(crate) const PLACEHOLDER: &str = "'nonce-{nonce}'";
 
 impl CspNonce {
-    /// Creates a nonce from 128 random bits. Returns `None` if the operating system provides no random numbers.
+    /// Creates a CSP nonce from 128 random bits. Returns `None` if the operating system provides no random numbers.
     pub(crate) fn new() -> Option<Self> {
         let mut random = [0; 16];
         getrandom::fill(&mut random).ok()?;
         Some(Self(format!("{:032x}", u128::from_ne_bytes(random)).into()))
     }
 
-    /// Returns the nonce as it appears in the `nonce` attribute.
+    /// Returns the nonce in the form in which the `nonce` attribute contains it.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -41,7 +41,7 @@ impl CspNonce {
         }
     }
 
-    /// Removes the client's field `name`, in all spellings that a CGI-style backend would confuse with it.
+    /// Removes the field `name` of the client, including spellings such as `X_CSP_Nonce`.
     pub(crate) fn strip_field(headers: &mut HeaderMap, name: &HeaderName) {
         let is_same_variable = |other: &HeaderName| {
             let same = |(byte, other): (u8, u8)| byte == other || byte == b'-' && !other.is_ascii_alphanumeric();
@@ -59,7 +59,7 @@ impl fmt::Display for CspNonce {
     }
 }
 
-/// Omits the nonce from the debug output, because it allows scripts to run.
+/// Omits the nonce from the debug output, because it authorizes scripts.
 impl fmt::Debug for CspNonce {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("CspNonce(...)")
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn strips_all_spellings_of_the_field_but_no_other_field() {
+    fn strips_all_spellings_of_the_nonce_field_but_no_other_field() {
         let name = HeaderName::from_static("x-csp-nonce");
         let spoofed = ["x-csp-nonce", "x_csp_nonce", "x-csp_nonce", "x.csp-nonce"];
         let mut headers: HeaderMap =

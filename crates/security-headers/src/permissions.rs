@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use http::HeaderValue;
 
-/// A `Permissions-Policy`: the browser features that a page and its frames may use.
+/// A `Permissions-Policy`, which lists the browser features that a page and its frames may use.
 ///
 /// Features that the policy does not list keep the browser's default.
 ///
@@ -36,17 +36,17 @@ pub struct PermissionsPolicy {
 }
 
 impl PermissionsPolicy {
-    /// Creates a policy without features.
+    /// Creates a policy without any features.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Denies `features` to the page and all of its frames.
+    /// Denies browser features to the page and all its frames.
     pub fn deny(self, features: impl IntoIterator<Item = Feature>) -> Self {
         features.into_iter().fold(self, |policy, feature| policy.allow(feature, Allowlist::none()))
     }
 
-    /// Allows `feature` for the origins on the list only. The last call for a feature applies.
+    /// Allows a browser feature only for the origins in `allowlist`. The last call for a feature applies.
     pub fn allow(mut self, feature: Feature, list: Allowlist) -> Self {
         match self.members.iter_mut().find(|(existing, _)| *existing == feature) {
             Some((_, existing)) => *existing = list,
@@ -86,65 +86,65 @@ impl FromStr for PermissionsPolicy {
     }
 }
 
-/// A browser feature that a policy controls, by its name.
+/// The name of a browser feature that a permissions policy controls.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Feature(std::borrow::Cow<'static, str>);
 
 impl Feature {
-    /// `accelerometer`: the acceleration of the device.
+    /// `accelerometer`: reading the acceleration of the device.
     pub const ACCELEROMETER: Self = Self::known("accelerometer");
-    /// `autoplay`: audio and video that play without a click.
+    /// `autoplay`: playing audio and video without a click.
     pub const AUTOPLAY: Self = Self::known("autoplay");
-    /// `camera`: video from cameras.
+    /// `camera`: capturing video from cameras.
     pub const CAMERA: Self = Self::known("camera");
     /// `clipboard-read`: reading the clipboard.
     pub const CLIPBOARD_READ: Self = Self::known("clipboard-read");
     /// `clipboard-write`: writing to the clipboard.
     pub const CLIPBOARD_WRITE: Self = Self::known("clipboard-write");
-    /// `display-capture`: capture of the screen.
+    /// `display-capture`: capturing the screen.
     pub const DISPLAY_CAPTURE: Self = Self::known("display-capture");
-    /// `encrypted-media`: playback of encrypted media (EME).
+    /// `encrypted-media`: playing encrypted media (EME).
     pub const ENCRYPTED_MEDIA: Self = Self::known("encrypted-media");
-    /// `fullscreen`: elements that fill the screen.
+    /// `fullscreen`: showing elements in full screen.
     pub const FULLSCREEN: Self = Self::known("fullscreen");
-    /// `gamepad`: input from game controllers.
+    /// `gamepad`: reading game controllers.
     pub const GAMEPAD: Self = Self::known("gamepad");
-    /// `geolocation`: the location of the device.
+    /// `geolocation`: reading the location of the device.
     pub const GEOLOCATION: Self = Self::known("geolocation");
-    /// `gyroscope`: the rotation of the device.
+    /// `gyroscope`: reading the rotation of the device.
     pub const GYROSCOPE: Self = Self::known("gyroscope");
-    /// `hid`: direct access to input devices such as keyboards.
+    /// `hid`: accessing input devices such as keyboards directly (WebHID).
     pub const HID: Self = Self::known("hid");
-    /// `idle-detection`: whether the user is idle.
+    /// `idle-detection`: detecting whether the user is idle.
     pub const IDLE_DETECTION: Self = Self::known("idle-detection");
-    /// `magnetometer`: the magnetic field around the device.
+    /// `magnetometer`: reading the magnetic field around the device.
     pub const MAGNETOMETER: Self = Self::known("magnetometer");
-    /// `microphone`: audio from microphones.
+    /// `microphone`: capturing audio from microphones.
     pub const MICROPHONE: Self = Self::known("microphone");
-    /// `midi`: access to MIDI devices.
+    /// `midi`: accessing MIDI devices.
     pub const MIDI: Self = Self::known("midi");
-    /// `payment`: the Payment Request API.
+    /// `payment`: using the Payment Request API.
     pub const PAYMENT: Self = Self::known("payment");
-    /// `picture-in-picture`: video in a floating window.
+    /// `picture-in-picture`: showing video in a floating window.
     pub const PICTURE_IN_PICTURE: Self = Self::known("picture-in-picture");
-    /// `publickey-credentials-get`: sign-in with passkeys.
+    /// `publickey-credentials-get`: signing in with passkeys.
     pub const PUBLICKEY_CREDENTIALS_GET: Self = Self::known("publickey-credentials-get");
     /// `screen-wake-lock`: keeping the screen on.
     pub const SCREEN_WAKE_LOCK: Self = Self::known("screen-wake-lock");
-    /// `serial`: access to serial ports.
+    /// `serial`: accessing serial ports.
     pub const SERIAL: Self = Self::known("serial");
-    /// `usb`: access to USB devices.
+    /// `usb`: accessing USB devices.
     pub const USB: Self = Self::known("usb");
-    /// `web-share`: the share dialog of the operating system.
+    /// `web-share`: opening the share dialog of the operating system.
     pub const WEB_SHARE: Self = Self::known("web-share");
-    /// `xr-spatial-tracking`: virtual and augmented reality (WebXR).
+    /// `xr-spatial-tracking`: using virtual and augmented reality (WebXR).
     pub const XR_SPATIAL_TRACKING: Self = Self::known("xr-spatial-tracking");
 
     const fn known(name: &'static str) -> Self {
         Self(std::borrow::Cow::Borrowed(name))
     }
 
-    /// Creates a feature that has no constant here.
+    /// Creates a feature for which this type has no constant.
     ///
     /// # Errors
     ///
@@ -160,7 +160,7 @@ impl Feature {
     }
 }
 
-/// The origins that may use a [`Feature`].
+/// The list of origins that may use a browser [`Feature`].
 ///
 /// # Examples
 ///
@@ -182,22 +182,22 @@ enum Origins {
 }
 
 impl Allowlist {
-    /// Creates the list `*`: the page, and every frame that it delegates the feature to.
+    /// Creates the allowlist `*`: the page, and every frame to which it delegates the feature.
     pub const fn all() -> Self {
         Self(Origins::All)
     }
 
-    /// Creates the list `()`: no origin.
+    /// Creates the empty allowlist `()`: no origin.
     pub const fn none() -> Self {
         Self(Origins::Listed { self_origin: false, origins: Vec::new() })
     }
 
-    /// Creates the list `(self)`: the page, and frames of its own origin.
+    /// Creates the allowlist `(self)`: the page, and frames of the same origin.
     pub const fn self_origin() -> Self {
         Self(Origins::Listed { self_origin: true, origins: Vec::new() })
     }
 
-    /// Adds an origin, such as `https://maps.example.org`. It has no effect on [`all`](Self::all).
+    /// Adds an origin, such as `https://maps.example.org`, to the allowlist. It has no effect on [`all`](Self::all).
     ///
     /// # Errors
     ///
@@ -254,21 +254,21 @@ impl FromStr for Allowlist {
     }
 }
 
-/// The error for an invalid [`PermissionsPolicy`].
+/// The error type for an invalid [`PermissionsPolicy`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PermissionsError {
-    /// A member is not of the form `feature=allowlist`. `Feature-Policy` had another syntax.
-    #[error("bad permission {0:?}: not of the form camera=() or camera=(self \"https://a.example\")")]
+    /// A member of the policy does not have the form `feature=allowlist`. `Feature-Policy` had another syntax.
+    #[error("bad permission {0:?}: expected the form camera=() or camera=(self \"https://a.example\")")]
     InvalidMember(String),
-    /// A feature name has other characters than lower-case letters, digits and hyphens.
-    #[error("bad feature {0:?}: not lower-case letters, digits and hyphens")]
+    /// A feature name contains characters other than lower-case letters, digits and hyphens.
+    #[error("bad feature {0:?}: expected lower-case letters, digits and hyphens")]
     InvalidFeature(String),
     /// The allowlist of a feature is invalid.
-    #[error("bad allowlist {0:?}: not *, self, or a list such as (self \"https://a.example\")")]
+    #[error("bad allowlist {0:?}: expected *, self, or a list such as (self \"https://a.example\")")]
     InvalidAllowlist(String),
     /// An origin in an allowlist is invalid.
-    #[error("bad origin {0:?}: not of the form https://example.org")]
+    #[error("bad origin {0:?}: expected the form https://example.org")]
     InvalidOrigin(String),
 }
 

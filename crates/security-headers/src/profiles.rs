@@ -1,4 +1,4 @@
-//! The headers that each profile adds to responses.
+//! The headers that each profile of the layer adds to responses.
 //!
 //! The values follow the OWASP Secure Headers Project, except for those that would break sites that were not built for
 //! them (see the crate documentation).
@@ -12,7 +12,7 @@ use crate::names::{
 };
 use crate::rules::Scope::{self, Documents, Everything};
 
-/// A header of a profile: its name, its value, and the responses that it is sent with.
+/// A header of a profile: its name, its value, and the responses to which it is added.
 pub(crate) type Header = (HeaderName, &'static str, Scope);
 
 pub(crate) static RECOMMENDED: [Header; 4] = [
@@ -47,7 +47,7 @@ pub(crate) static STRICT: [Header; 9] = [
     ),
 ];
 
-/// The headers of the profile for APIs.
+/// The headers that the API profile adds.
 ///
 /// Headers for documents are sent with all responses, so that a browser that renders an API response runs nothing in it.
 pub(crate) static API: [Header; 6] = [

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use http::{HeaderValue, Uri};
 
-/// The named endpoints to which browsers send reports.
+/// A list of named endpoints to which browsers send reports.
 ///
 /// A policy names the endpoint for its reports in `report-to`. Crash and deprecation reports go to the endpoint `default`.
 ///
@@ -36,7 +36,7 @@ impl ReportingEndpoints {
         Self::default()
     }
 
-    /// Adds an endpoint with this name and URL. The URL is absolute, or a path on the same site.
+    /// Adds a reporting endpoint with this name and URL. The URL is absolute, or a path on the same site.
     ///
     /// # Errors
     ///
@@ -82,7 +82,7 @@ impl fmt::Display for ReportingEndpoints {
 impl FromStr for ReportingEndpoints {
     type Err = ReportingError;
 
-    /// Parses a list such as `csp=https://reports.example.org/csp, default="/reports"`.
+    /// Parses a list of endpoints, such as `csp=https://reports.example.org/csp, default="/reports"`.
     fn from_str(text: &str) -> Result<Self, ReportingError> {
         text.split(',').map(str::trim).try_fold(Self::new(), |endpoints, member| {
             let (name, url) = member.split_once('=').ok_or_else(|| ReportingError::InvalidName(member.to_owned()))?;
@@ -93,18 +93,18 @@ impl FromStr for ReportingEndpoints {
     }
 }
 
-/// The error for an invalid endpoint.
+/// The error type for an invalid [`ReportingEndpoints`] list.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReportingError {
-    /// The name has other characters than lower-case letters, digits and hyphens.
-    #[error("bad endpoint name {0:?}: not lower-case letters, digits and hyphens")]
+    /// The endpoint name contains characters other than lower-case letters, digits and hyphens.
+    #[error("bad endpoint name {0:?}: expected lower-case letters, digits and hyphens")]
     InvalidName(String),
-    /// Another endpoint has the same name.
+    /// Another endpoint already has this name.
     #[error("duplicate endpoint name {0:?}")]
     DuplicateName(String),
-    /// The URL is neither a path nor HTTPS.
-    #[error("bad endpoint {0:?}: neither an https:// URL nor a path")]
+    /// The endpoint URL is neither an HTTPS URL nor a path.
+    #[error("bad endpoint {0:?}: expected an https:// URL or a path")]
     InvalidUrl(String),
 }
 
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parses_and_formats_endpoints() {
+    fn parses_and_formats_reporting_endpoints() {
         let endpoints: ReportingEndpoints = "csp=https://r.example/c, default=\"/reports\"".parse().unwrap();
         assert_eq!(endpoints.to_string(), "csp=\"https://r.example/c\", default=\"/reports\"");
         assert_eq!(endpoints.to_string().parse(), Ok(endpoints));

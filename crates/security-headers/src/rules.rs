@@ -1,4 +1,4 @@
-//! The rules that change the head of a response.
+//! Rules that add, replace and remove header fields of responses.
 
 use http::header::{
     CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY_REPORT_ONLY, CONTENT_TYPE, Entry, HOST, HeaderMap,
@@ -16,7 +16,7 @@ use crate::names::{CROSS_ORIGIN_EMBEDDER_POLICY, CROSS_ORIGIN_OPENER_POLICY, PER
 use crate::nonce::CspNonce;
 use crate::profiles::Header;
 
-/// Returns whether the host of a request is an IP address or `localhost`.
+/// Returns whether the host of a request is an IP address or `localhost`, to which HSTS does not apply.
 ///
 /// Browsers ignore HSTS for addresses (RFC 6797 §8.1.1). For `localhost` it would break every other program that is
 /// developed on the machine, on any port.
@@ -42,7 +42,7 @@ pub(crate) struct Rules {
     removed_unless_nextjs_data: HeaderNameSet,
     pub(crate) assume_https: bool,
     pub(crate) cookies: Option<CookieAttributes>,
-    /// Whether a policy contains a nonce. If none does, no nonces are created.
+    /// Whether any policy contains a nonce placeholder. If none does, no nonces are created.
     has_nonce: bool,
     pub(crate) nonce_field: Option<HeaderName>,
     pub(crate) embeddable_paths: Option<EmbeddablePaths>,
@@ -57,20 +57,20 @@ struct Rule {
     precedence: Precedence,
 }
 
-/// The value that is sent if both the inner service and a rule set a header.
+/// The value that takes precedence if both the inner service and a rule set a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Precedence {
     InnerService,
     Rule,
 }
 
-/// The responses that a header is sent with.
+/// The responses to which a rule adds a header.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Scope {
     Everything,
-    /// Responses that a browser renders and runs scripts in.
+    /// Responses that a browser may render as a page, and in which scripts may run.
     Documents,
-    /// All responses to requests that were sent over TLS.
+    /// Responses to requests that were received over TLS.
     Https,
 }
 
@@ -94,14 +94,14 @@ impl Scope {
     }
 }
 
-/// The properties of a request that affect its response.
+/// Properties of a request that affect the headers of its response.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestContext {
     is_https: bool,
-    /// Whether HSTS applies: over HTTPS, to a host name that is not local.
+    /// Whether HSTS applies: the request was received over TLS, and its host is not local.
     takes_hsts: bool,
     has_nextjs_data: bool,
-    /// Whether the inner service decides on the framing of the page.
+    /// Whether the inner service decides which sites may embed the page in a frame.
     is_embeddable: bool,
     nonce: Option<CspNonce>,
 }
@@ -159,7 +159,7 @@ impl Rules {
         self.removed_unless_nextjs_data.remove(name);
     }
 
-    /// Strips a spoofed nonce from the request, and adds a nonce if a policy needs one.
+    /// Strips a spoofed nonce field from the request, and adds a nonce if a policy needs one.
     pub(crate) fn prepare<B>(&self, request: &mut Request<B>) -> RequestContext {
         const X_NEXTJS_DATA: HeaderName = HeaderName::from_static("x-nextjs-data");
         // Done even without a nonce: the inner service would trust the client's field.
@@ -243,7 +243,7 @@ impl Rules {
         }
     }
 
-    /// Returns the set's copy of `name` if the header must be removed.
+    /// Returns the stored copy of `name` if the header must be removed.
     fn name_to_remove(&self, name: &HeaderName, context: &RequestContext) -> Option<&HeaderName> {
         self.removed.get(name).or_else(|| match context.has_nextjs_data {
             true => None,
@@ -252,12 +252,12 @@ impl Rules {
     }
 }
 
-/// The request extension that returns whether a response must not be stored in, or served from, a cache.
+/// A request extension with a function that returns whether a response must not be stored in a cache.
 ///
 /// It is the same type as `rproxy_cache::RequestSpecificCheck`, spelled out to avoid a dependency.
 type RequestSpecificCheck = fn(&HeaderMap) -> bool;
 
-/// Inserts the nonce into the policies that the inner service set.
+/// Inserts the nonce into policies from the inner service.
 fn insert_nonce_into_inner_policies(headers: &mut HeaderMap, nonce: Option<&CspNonce>, is_update: bool) {
     for name in [CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY_REPORT_ONLY] {
         // RFC 9111 §3.2: the browser would overwrite the policy of its stored page, whose nonce is another one.
@@ -291,7 +291,7 @@ fn is_document(headers: &HeaderMap) -> bool {
         || !media_type.contains(&b'/')
 }
 
-/// Returns whether the inner service restricts framing in its own policy.
+/// Returns whether a policy from the inner service contains `frame-ancestors`.
 fn has_frame_ancestors(headers: &HeaderMap) -> bool {
     let policies = headers.get_all(CONTENT_SECURITY_POLICY).into_iter();
     policies.flat_map(|policy| policy.as_bytes().split(|byte| b";,".contains(byte))).any(is_frame_ancestors)
@@ -302,7 +302,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn documents_are_html_xml_and_unknown_types() {
+    fn responses_with_html_xml_or_unknown_types_are_documents() {
         for (content_type, expected) in [
             ("text/html", true),
             ("Text/HTML;charset=utf-8", true),
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_frame_ancestors_only_as_a_directive() {
+    fn detects_frame_ancestors_only_as_a_directive_name() {
         for (policy, expected) in [
             ("frame-ancestors 'none'", true),
             ("default-src 'self';Frame-Ancestors https://a.example", true),

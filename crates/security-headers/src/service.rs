@@ -1,4 +1,4 @@
-//! The service, which prepares the request and lets the future change the response.
+//! A service that prepares the request, and whose future changes the response head.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -56,13 +56,13 @@ where
     }
 }
 
-/// The request extension that sends interim responses to the client.
+/// A request extension with a function that sends interim responses to the client.
 ///
 /// It is the same type as `rproxy_server::InterimRelay`, spelled out to avoid a dependency.
 type InterimRelay = Arc<dyn Fn(Response<()>) + Send + Sync>;
 
 impl Rules {
-    /// Applies the rules to interim responses (RFC 9110 §15.2) as well.
+    /// Applies the rules also to interim responses (RFC 9110 §15.2).
     fn apply_to_interim(self: &Arc<Self>, extensions: &mut Extensions, context: &RequestContext) {
         if let Some(relay) = extensions.get_mut::<InterimRelay>() {
             let (rules, outer, context) = (Arc::clone(self), Arc::clone(relay), context.clone());

@@ -1,4 +1,4 @@
-//! Pages that other sites may embed in frames.
+//! Tests of pages that other sites may embed in frames.
 #![allow(clippy::unwrap_used)]
 
 use std::convert::Infallible;
@@ -7,7 +7,7 @@ use http::{HeaderValue, Request, Response, header};
 use rproxy_security_headers::SecurityHeadersLayer;
 use tower::{Layer, ServiceExt, service_fn};
 
-/// Returns `X-Frame-Options` and `Content-Security-Policy` of a response, whose inner service sets the fields in `inner`.
+/// Returns the `X-Frame-Options` and `Content-Security-Policy` that the layer sends for these inner fields.
 async fn framing(
     layer: SecurityHeadersLayer,
     path: &str,
@@ -26,7 +26,7 @@ async fn framing(
 }
 
 #[tokio::test]
-async fn embeddable_paths_get_no_framing_rules_of_the_layer() {
+async fn adds_no_framing_restrictions_on_embeddable_paths() {
     let embeddable = |layer: SecurityHeadersLayer| layer.embeddable_paths(|path| path.starts_with("/embed/"));
     let policy = "default-src 'self'; base-uri 'self'; form-action 'self'; object-src 'none'";
     for (layer, path, inner, expected) in [

@@ -1,4 +1,4 @@
-//! `Strict-Transport-Security`: its value, and the responses that have it (RFC 6797).
+//! Tests of `Strict-Transport-Security`: the value, and the responses that have the field (RFC 6797).
 #![allow(clippy::unwrap_used)]
 
 use std::convert::Infallible;
@@ -11,7 +11,7 @@ use tower::{Layer, ServiceExt, service_fn};
 
 const YEAR: Duration = Duration::from_secs(31_536_000);
 
-/// Returns the `Strict-Transport-Security` of a response, for which the inner service sets `inner_value`.
+/// Returns the `Strict-Transport-Security` of a response if the inner service sends `inner_value`.
 async fn hsts(
     layer: SecurityHeadersLayer,
     scheme: Option<Scheme>,
@@ -33,7 +33,7 @@ async fn hsts(
 }
 
 #[tokio::test]
-async fn is_sent_over_tls_only() {
+async fn sends_hsts_over_tls_only() {
     let layer = SecurityHeadersLayer::minimal;
     let custom = HeaderValue::from_static("max-age=7");
     for (layer, scheme, expected) in [
@@ -60,7 +60,7 @@ async fn is_sent_over_tls_only() {
 }
 
 #[tokio::test]
-async fn keeps_the_value_of_the_inner_service() {
+async fn keeps_the_hsts_value_of_the_inner_service() {
     for scheme in [Scheme::HTTPS, Scheme::HTTP] {
         let sent = hsts(SecurityHeadersLayer::strict(), Some(scheme), Some("max-age=0")).await;
         assert_eq!(sent.unwrap(), "max-age=0");
@@ -68,7 +68,7 @@ async fn keeps_the_value_of_the_inner_service() {
 }
 
 #[tokio::test]
-async fn formats_max_age_subdomains_and_preload() {
+async fn formats_hsts_max_age_subdomains_and_preload() {
     let preloaded = Hsts::new(2 * YEAR).include_subdomains(true).preload(true).unwrap();
     for (built, expected) in [
         (Hsts::new(Duration::ZERO), "max-age=0"),
@@ -85,14 +85,14 @@ async fn formats_max_age_subdomains_and_preload() {
 }
 
 #[test]
-fn rejects_preload_that_preload_lists_would_not_accept() {
+fn rejects_hsts_preload_that_browser_preload_lists_would_reject() {
     let almost_a_year = YEAR - Duration::from_nanos(1);
     for (built, expected) in [
         (
             Hsts::new(almost_a_year).include_subdomains(true),
-            "HSTS preload needs a max-age of at least 31536000 seconds, not 31535999",
+            "HSTS preload requires a max-age of at least 31536000 seconds, not 31535999",
         ),
-        (Hsts::new(YEAR), "HSTS preload needs includeSubDomains"),
+        (Hsts::new(YEAR), "HSTS preload requires includeSubDomains"),
     ] {
         assert_eq!(built.preload(true).unwrap_err().to_string(), expected);
         assert_eq!(built.preload(false), Ok(built));

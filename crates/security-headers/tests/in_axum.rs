@@ -12,7 +12,7 @@ use rproxy_security_headers::SecurityHeadersLayer;
 use tower::ServiceExt;
 
 #[tokio::test]
-async fn adds_headers_to_pages_and_keeps_those_of_the_handler() {
+async fn adds_security_headers_to_pages_and_keeps_headers_of_the_handler() {
     let page = get(async || ([(header::SERVER, "axum"), (header::REFERRER_POLICY, "origin")], Html("<p>hello")));
     let app = Router::new()
         .route("/", page)
@@ -42,7 +42,7 @@ async fn adds_headers_to_pages_and_keeps_those_of_the_handler() {
 }
 
 #[tokio::test]
-async fn adds_headers_to_the_404_of_the_router() {
+async fn adds_security_headers_to_404_responses_of_the_router() {
     let app = Router::<()>::new().layer(SecurityHeadersLayer::recommended());
     let response = app.oneshot(Request::get("/nowhere").body(Body::empty()).unwrap()).await.unwrap();
     assert_eq!(response.status(), 404);

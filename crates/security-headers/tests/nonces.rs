@@ -1,4 +1,4 @@
-//! The nonce of each request, in the request and in the policy of its response.
+//! Tests of the nonce of each request, which the policy of the response contains as well.
 #![allow(clippy::unwrap_used)]
 
 use std::convert::Infallible;
@@ -10,7 +10,7 @@ use tower::{Layer, ServiceExt, service_fn};
 
 const FIELD: HeaderName = HeaderName::from_static("x-csp-nonce");
 
-/// Sends a request with spoofed nonces to an inner service that responds with the fields `inner_fields`.
+/// Sends a request with spoofed nonces to an inner service whose response has the fields `inner_fields`.
 ///
 /// Returns the nonce that the inner service got as an extension, the nonces that it got as fields, and the headers of the
 /// response.
@@ -41,7 +41,7 @@ fn with_nonce() -> SecurityHeadersLayer {
 }
 
 #[tokio::test]
-async fn inner_service_and_browser_get_the_same_nonce() {
+async fn inner_service_and_browser_receive_the_same_nonce() {
     let (nonce, fields, headers) = send(with_nonce().nonce_field(FIELD), &[]).await;
     let nonce = nonce.unwrap();
     assert_eq!(fields, [nonce.as_str()], "the spoofed fields are removed");
@@ -51,7 +51,7 @@ async fn inner_service_and_browser_get_the_same_nonce() {
 }
 
 #[tokio::test]
-async fn all_policies_of_a_response_have_the_same_nonce() {
+async fn all_policies_of_a_response_contain_the_same_nonce() {
     let layer = with_nonce().content_security_policy_report_only("style-src 'nonce-{nonce}'");
     let (nonce, _, headers) = send(layer.clone(), &[]).await;
     let nonce = nonce.unwrap();
@@ -66,7 +66,7 @@ async fn all_policies_of_a_response_have_the_same_nonce() {
 }
 
 #[tokio::test]
-async fn adds_no_nonce_without_a_policy_but_strips_spoofed_fields() {
+async fn adds_no_nonce_without_a_policy_but_strips_spoofed_nonce_fields() {
     for (layer, remaining_fields) in [
         (SecurityHeadersLayer::strict(), 2),
         (SecurityHeadersLayer::recommended().nonce_field(FIELD), 0),
@@ -82,7 +82,7 @@ async fn adds_no_nonce_without_a_policy_but_strips_spoofed_fields() {
 }
 
 #[tokio::test]
-async fn inner_caches_learn_which_responses_depend_on_the_nonce() {
+async fn request_extension_identifies_responses_that_depend_on_the_nonce() {
     // The same type as `rproxy_cache::RequestSpecificCheck`.
     type RequestSpecificCheck = fn(&HeaderMap) -> bool;
 
@@ -101,7 +101,7 @@ async fn inner_caches_learn_which_responses_depend_on_the_nonce() {
 }
 
 #[tokio::test]
-async fn response_304_keeps_the_nonce_of_the_stored_page() {
+async fn removes_policies_with_a_nonce_from_304_responses() {
     // RFC 9111 §3.2: a browser overwrites the fields of its stored page with those of a 304.
     let inner = service_fn(async |_: Request<()>| {
         let response = Response::builder().status(304).header(CONTENT_SECURITY_POLICY, "script-src 'nonce-{nonce}'");

@@ -1,4 +1,4 @@
-//! The strict profile, compared with the recommendation of the OWASP Secure Headers Project.
+//! Tests that compare the strict profile with the recommendations of the OWASP Secure Headers Project.
 //!
 //! The list is `ci/headers_add.json` as of 2024-09-02 (<https://owasp.org/www-project-secure-headers/>). A comment gives
 //! the reason for each difference.
@@ -12,11 +12,11 @@ use rproxy_security_headers::SecurityHeadersLayer;
 use tower::{Layer, ServiceExt, service_fn};
 
 enum Expected {
-    /// The value that OWASP recommends.
+    /// The header value that OWASP recommends.
     Same,
-    /// A value other than the one that OWASP recommends.
+    /// A header value other than the value that OWASP recommends.
     Different(&'static str),
-    /// No header, although OWASP recommends one.
+    /// No header, although OWASP recommends it.
     Absent,
 }
 
@@ -67,7 +67,7 @@ const ADDED: &[(&str, &str, Expected)] = &[
 ];
 
 #[tokio::test]
-async fn strict_profile_follows_owasp_except_for_explained_differences() {
+async fn strict_profile_follows_owasp_except_for_documented_differences() {
     let page = service_fn(async |_: Request<()>| {
         Ok::<_, Infallible>(Response::builder().header("content-type", "text/html").body(()).unwrap())
     });

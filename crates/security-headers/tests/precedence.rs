@@ -1,4 +1,4 @@
-//! The precedence of the inner service's headers and the layer's rules.
+//! Tests of the precedence between headers of the inner service and rules of the layer.
 #![allow(clippy::unwrap_used)]
 
 use std::convert::Infallible;
@@ -19,7 +19,7 @@ fn recommended() -> SecurityHeadersLayer {
     SecurityHeadersLayer::recommended()
 }
 
-/// Returns the values of the header `name` in a response over plain HTTP.
+/// Returns all values of the header `name` in a response over plain HTTP.
 async fn values_of(
     layer: SecurityHeadersLayer,
     inner_fields: &[(HeaderName, &str)],
@@ -38,7 +38,7 @@ async fn values_of(
 }
 
 #[tokio::test]
-async fn inner_service_takes_precedence_unless_a_rule_overrides_it() {
+async fn headers_of_the_inner_service_take_precedence_unless_a_rule_overrides_them() {
     for (row, (layer, inner_fields, name, expected)) in [
         // All values of the inner service are kept.
         (recommended(), &[(FRAMES, "DENY")][..], FRAMES, &["DENY"][..]),
@@ -104,13 +104,13 @@ async fn inner_service_takes_precedence_unless_a_rule_overrides_it() {
 }
 
 #[tokio::test]
-async fn override_applies_to_304() {
+async fn header_overrides_apply_to_304_responses() {
     let layer = recommended().override_header(FRAMES, value("DENY"));
     assert_eq!(values_of(layer, &[], 304, &FRAMES).await, ["DENY"]);
 }
 
 #[tokio::test]
-async fn changing_a_clone_does_not_change_the_layer() {
+async fn changing_a_clone_does_not_change_the_original_layer() {
     let layer = recommended();
     let _changed = layer.clone().without(FRAMES);
     assert_eq!(values_of(layer, &[], 200, &FRAMES).await, ["SAMEORIGIN"]);

@@ -1,4 +1,4 @@
-//! The headers that each profile adds, and the fingerprints that all of them remove.
+//! Tests of the headers that each profile adds, and of the fingerprinting headers that all profiles remove.
 #![allow(clippy::unwrap_used)]
 
 use std::convert::Infallible;
@@ -8,7 +8,7 @@ use http::{HeaderMap, Request, Response};
 use rproxy_security_headers::SecurityHeadersLayer;
 use tower::{Layer, ServiceExt, service_fn};
 
-/// Returns the headers of a response for which the inner service sends `status` and `inner_fields`.
+/// Returns the response headers if the inner service sends `status` and `inner_fields`.
 async fn send(
     layer: SecurityHeadersLayer,
     scheme: Scheme,
@@ -34,7 +34,7 @@ fn sorted_lines(headers: &HeaderMap) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn recommended_profile_sends_headers_by_content_type_and_scheme() {
+async fn recommended_profile_adds_headers_by_content_type_and_scheme() {
     const ALL: &[&str] = &[
         "referrer-policy: strict-origin-when-cross-origin",
         "x-content-type-options: nosniff",
@@ -70,7 +70,7 @@ async fn recommended_profile_sends_headers_by_content_type_and_scheme() {
 }
 
 #[tokio::test]
-async fn each_profile_has_its_own_headers_for_documents_and_data() {
+async fn each_profile_adds_specific_headers_to_documents_and_data() {
     type Row = (fn() -> SecurityHeadersLayer, &'static str, &'static [&'static str]);
     let rows: [Row; 6] = [
         (
@@ -156,7 +156,7 @@ async fn each_profile_has_its_own_headers_for_documents_and_data() {
 }
 
 #[tokio::test]
-async fn every_profile_removes_fingerprints_and_nothing_else() {
+async fn every_profile_removes_only_fingerprinting_headers() {
     for profile in [
         SecurityHeadersLayer::recommended,
         SecurityHeadersLayer::strict,
@@ -180,7 +180,7 @@ async fn every_profile_removes_fingerprints_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn keeps_nextjs_redirects_for_requests_of_its_router() {
+async fn keeps_nextjs_redirect_headers_for_requests_of_the_nextjs_router() {
     for (layer, request_fields, name, is_kept) in [
         (SecurityHeadersLayer::recommended(), &[("x-nextjs-data", "1")][..], "x-nextjs-redirect", true),
         (SecurityHeadersLayer::recommended(), &[("x-nextjs-data", "1")], "x-nextjs-matched-path", true),
@@ -202,7 +202,7 @@ async fn keeps_nextjs_redirects_for_requests_of_its_router() {
 
 const NEXTJS_REDIRECT: http::HeaderName = http::HeaderName::from_static("x-nextjs-redirect");
 
-/// The names in `ci/headers_remove.json` of the OWASP Secure Headers Project, as of 2024-09-02.
+/// The header names in `ci/headers_remove.json` of the OWASP Secure Headers Project, as of 2024-09-02.
 const OWASP: &str = "
     $wsep Host-Header K-Proxy-Request Liferay-Portal OracleCommerceCloud-Version Pega-Host Powered-By Product Server
     SourceMap X-AspNet-Version X-AspNetMvc-Version X-Atmosphere-error X-Atmosphere-first-request
@@ -218,7 +218,7 @@ const OWASP: &str = "
     X-ruxit-JS-Agent";
 
 #[tokio::test]
-async fn sends_hsts_for_host_names_that_are_not_local() {
+async fn sends_no_hsts_for_ip_addresses_and_localhost() {
     for (host, expected) in [
         ("example.org", true),
         ("example.org:8443", true),

@@ -303,6 +303,6 @@ fn unresponsive_rate_limit_store_delays_requests_only_briefly() {
     assert_eq!(statuses(&proxy, "192.0.2.1", "/", 50), [200; 50]);
     // Three requests waited for 200 ms, the others not at all.
     assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
-    proxy.wait_for_log("no response within 200ms");
+    proxy.wait_for_log("no response from the store within 200ms");
     server.signal("CONT");
 }

@@ -1,4 +1,4 @@
-//! One connection per thread, with timeouts and reconnection.
+//! Connections to a Redis server: one per thread, with timeouts and reconnection.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::script::{ScriptCall, outcomes};
 use crate::store::{ChargeOutcome, StoreError};
 
-/// The connections to one server.
+/// The connections of a store to one Redis server.
 pub(super) struct Connections {
     client: Client,
     slots: Box<[Slot]>,
@@ -23,22 +23,22 @@ pub(super) struct Connections {
 #[derive(Default)]
 struct Slot {
     state: Mutex<State>,
-    /// The number of requests in a row that timed out.
+    /// The number of consecutive requests that timed out.
     timeouts: AtomicU32,
 }
 
 #[derive(Default)]
 enum State {
-    /// No request has needed the connection yet.
+    /// The connection is not open, because no request has needed it yet.
     #[default]
     Unused,
-    /// The first attempt to connect is running. Requests wait until the sender is dropped.
+    /// The first attempt to connect is in progress. Requests wait until the sender is dropped.
     Connecting(watch::Receiver<()>),
     Up {
         connection: MultiplexedConnection,
         id: u64,
     },
-    /// A background task tries to reconnect. Requests do not wait.
+    /// The connection failed, and a background task is reconnecting. Requests do not wait.
     Down,
 }
 
@@ -55,17 +55,17 @@ struct Counters {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RedisStats {
-    /// The number of requests that the server responded to.
+    /// The number of requests that received a response.
     pub succeeded: u64,
     /// The number of requests that timed out.
     pub timed_out: u64,
-    /// The number of requests that were not sent because there was no connection.
+    /// The number of requests that were not sent because the connection was down.
     pub not_connected: u64,
-    /// The number of requests that failed for another reason.
+    /// The number of requests that failed for another reason than a timeout or a missing connection.
     pub failed: u64,
-    /// The number of connections opened so far.
+    /// The total number of connections opened.
     pub connections_opened: u64,
-    /// The number of connections that are open now.
+    /// The number of connections that are currently open.
     pub open_connections: u64,
 }
 
@@ -75,7 +75,7 @@ impl Connections {
         Self { client, slots: (0..slots).map(|_| Slot::default()).collect(), counters: Counters::default() }
     }
 
-    /// Runs the script, counts the result, and returns the outcomes in the reply.
+    /// Runs the script on the server, counts the result, and returns the outcomes in the reply.
     pub(super) async fn run(
         self: &Arc<Self>,
         call: &ScriptCall,
@@ -127,7 +127,7 @@ impl Connections {
         }
     }
 
-    /// Returns the connection in `slot`, and its ID. Waits for the first attempt to connect.
+    /// Returns the connection in `slot` and its connection ID. Waits for the first attempt to connect.
     async fn connection(self: &Arc<Self>, slot: usize) -> Result<(MultiplexedConnection, u64), StoreError> {
         let mut first_attempt = {
             let mut state = self.state(slot);
@@ -151,7 +151,7 @@ impl Connections {
         }
     }
 
-    /// Replaces the connection with this ID, unless it has been replaced already.
+    /// Replaces the connection with this ID, unless another connection is already in its place.
     fn reconnect(self: &Arc<Self>, slot: usize, id: u64) {
         let mut state = self.state(slot);
         if matches!(*state, State::Up { id: current, .. } if current == id) {
@@ -161,7 +161,7 @@ impl Connections {
         }
     }
 
-    /// Spawns a task that connects to the server. `first_attempt` is dropped when the first attempt ends.
+    /// Spawns a task that connects to the Redis server. `first_attempt` is dropped when the first attempt ends.
     fn connect(self: &Arc<Self>, slot: usize, first_attempt: Option<watch::Sender<()>>) {
         let connector = Connector { connections: Arc::downgrade(self), slot };
         tokio::spawn(connector.run(first_attempt));
@@ -195,7 +195,7 @@ impl Connections {
     }
 }
 
-/// A task that retries until it is connected.
+/// A task that retries until the connection to the Redis server is open.
 ///
 /// If the task is dropped before, for example with its runtime, the next request starts another one.
 struct Connector {
@@ -238,7 +238,7 @@ impl Drop for Connector {
     }
 }
 
-/// Returns the number of this thread, in the order of first use.
+/// Returns the number of the current thread, in the order of first use.
 fn thread_number() -> usize {
     static THREADS: AtomicUsize = AtomicUsize::new(0);
     thread_local! {

@@ -1,4 +1,4 @@
-//! The scripts that charge and refund quotas, their arguments and their reply.
+//! Redis scripts that charge and refund quotas, with their arguments and replies.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -9,22 +9,22 @@ use sha2::{Digest, Sha256};
 
 use crate::store::{Charge, ChargeOutcome, StoreError};
 
-/// A call of a script for one request.
+/// A call of a Redis script for one request.
 pub(super) struct ScriptCall {
     script: &'static LazyLock<Script>,
     source: &'static str,
     keys: Vec<Vec<u8>>,
-    /// The interval in microseconds, the burst and the cost, for each key.
+    /// The interval in microseconds, the burst and the cost for each key of the request.
     charges: Vec<(String, u32, u32)>,
 }
 
 impl ScriptCall {
-    /// Returns the call that charges the request.
+    /// Returns the script call that charges the request.
     pub(super) fn charge(prefix: &str, charges: &[Charge]) -> Self {
         Self::new(&CHARGE, CHARGE_SOURCE, prefix, charges)
     }
 
-    /// Returns the call that reverts the charges of the request. Its reply is empty.
+    /// Returns the script call that reverts the charges of the request. Its reply is empty.
     pub(super) fn refund(prefix: &str, charges: &[Charge]) -> Self {
         Self::new(&REFUND, REFUND_SOURCE, prefix, charges)
     }
@@ -45,7 +45,7 @@ impl ScriptCall {
         }
     }
 
-    /// Runs the script, in one round trip, or in two if the server does not have the script yet.
+    /// Runs the script in one round trip, or in two if the server has not cached the script.
     pub(super) async fn run(&self, connection: &mut MultiplexedConnection) -> RedisResult<Vec<i64>> {
         match self.command("EVALSHA", self.script.get_hash()).query_async(connection).await {
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
@@ -77,10 +77,10 @@ pub(super) fn outcomes(reply: &[i64]) -> Result<Vec<ChargeOutcome>, StoreError> 
     });
     outcomes
         .collect::<Option<_>>()
-        .ok_or_else(|| StoreError::Failed("unexpected reply of the rate limit script".into()))
+        .ok_or_else(|| StoreError::Failed("unexpected reply from the rate limit script".into()))
 }
 
-/// Returns the Redis key that stores the state of a quota key.
+/// Returns the Redis key for the state of a rate limit key.
 ///
 /// It contains a hash of the charge's key, which may be a token of any length.
 fn redis_key(prefix: &str, charge: &Charge) -> Vec<u8> {
@@ -101,7 +101,7 @@ static REFUND: LazyLock<Script> = LazyLock::new(|| Script::new(REFUND_SOURCE));
 const HASH_LEN: usize = 16;
 
 #[cfg(test)]
-#[allow(dead_code, reason = "other tests use the rest")]
+#[allow(dead_code, reason = "each test binary uses only some of the helpers")]
 #[path = "../../tests/support/redis.rs"]
 mod server;
 
@@ -123,12 +123,11 @@ mod tests {
     use crate::quota::Quota;
     use crate::time::Time;
 
-    /// A request under two policies: the microseconds since the previous one, its two keys, its
-    /// cost, and whether it is refunded.
+    /// A request under two policies: the time since the previous request, two keys, the cost, and whether to refund.
     type Request = (u32, u8, u8, u32, bool);
 
     #[test]
-    fn scripts_decide_like_the_limiter_in_memory() {
+    fn redis_scripts_decide_like_the_limiter_in_memory() {
         let Some(server) = server::Server::start() else { return };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let connection =

@@ -34,13 +34,13 @@ impl Server {
         format!("redis://127.0.0.1:{}/", self.port)
     }
 
-    /// Kills the server with SIGKILL.
+    /// Kills the Redis server with SIGKILL.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Starts the server again on the same port, without data.
+    /// Restarts the Redis server on the same port, without its data.
     pub(crate) fn restart(&mut self) {
         self.child = spawn(self.port);
     }
@@ -50,14 +50,14 @@ impl Server {
         assert!(sent.success());
     }
 
-    /// Runs a command with `redis-cli`, and returns its output.
+    /// Runs a Redis command with `redis-cli`, and returns the output.
     pub(crate) fn cli(&self, command: &[&str]) -> String {
         let output = Command::new("redis-cli").args(["-p", &self.port.to_string()]).args(command).output().unwrap();
         assert!(output.status.success(), "{command:?}");
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Returns a function from a command to the number of its calls so far.
+    /// Returns a function that returns the number of calls of a Redis command.
     pub(crate) fn calls(&self) -> impl Fn(&str) -> u64 {
         let stats = self.cli(&["INFO", "commandstats"]);
         move |command| {

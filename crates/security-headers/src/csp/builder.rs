@@ -45,37 +45,38 @@ pub struct ContentSecurityPolicyBuilder {
 }
 
 impl ContentSecurityPolicyBuilder {
-    /// Adds a directive with its sources. An empty list is `'none'`.
+    /// Adds a directive with a list of sources. An empty list is `'none'`.
     pub fn directive(mut self, directive: CspDirective, sources: impl IntoIterator<Item = CspSource>) -> Self {
         self.directives.push((directive, sources.into_iter().collect()));
         self
     }
 
-    /// Puts the page into a sandbox with these permissions.
+    /// Adds a `sandbox` directive, which restricts the page to these permissions.
     pub fn sandbox(mut self, flags: impl IntoIterator<Item = SandboxFlag>) -> Self {
         self.sandbox = Some(flags.into_iter().collect());
         self
     }
 
-    /// Requires Trusted Types, with policies of these names, for text that becomes code.
+    /// Requires Trusted Types, created by policies with these names, in DOM sinks that execute scripts.
     pub fn require_trusted_types(mut self, policies: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.trusted_types = Some(policies.into_iter().map(Into::into).collect());
         self
     }
 
-    /// Loads HTTP resources of the page over HTTPS. It breaks all assets of a site without TLS.
+    /// Adds `upgrade-insecure-requests`, with which browsers load HTTP resources over HTTPS. It breaks all assets of a
+    /// site without TLS.
     pub fn upgrade_insecure_requests(mut self) -> Self {
         self.upgrade_insecure_requests = true;
         self
     }
 
-    /// Reports violations to an endpoint of [`ReportingEndpoints`](crate::ReportingEndpoints).
+    /// Reports policy violations to an endpoint of [`ReportingEndpoints`](crate::ReportingEndpoints).
     pub fn report_to(mut self, endpoint: impl Into<String>) -> Self {
         self.report_to = Some(endpoint.into());
         self
     }
 
-    /// Reports violations to this URL, for browsers that do not support `report-to`.
+    /// Reports policy violations to this URL, for browsers without support for `report-to`.
     pub fn report_uri(mut self, uri: impl Into<String>) -> Self {
         self.report_uri = Some(uri.into());
         self
@@ -156,7 +157,7 @@ fn write_token(text: &mut String, token: &impl std::fmt::Display) {
     let _ = write!(text, " {token}");
 }
 
-/// Checks that the text is visible ASCII without `;` and `,`, which end a directive or a policy.
+/// Checks that the text is visible ASCII without `;`, which ends a directive, and `,`, which ends a policy.
 fn token(text: &str) -> Result<&str, CspError> {
     match !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b';' && byte != b',') {
         true => Ok(text),
@@ -164,41 +165,41 @@ fn token(text: &str) -> Result<&str, CspError> {
     }
 }
 
-/// The error for a policy that browsers would partly or wholly ignore.
+/// The error for a policy that browsers would ignore partly or completely.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CspError {
-    /// A host source is invalid.
-    #[error("bad source {0:?}: not of the form https://*.example.org:443/path")]
+    /// The policy contains an invalid host source.
+    #[error("bad source {0:?}: expected the form https://*.example.org:443/path")]
     InvalidHost(String),
-    /// A scheme source is invalid.
-    #[error("bad source {0:?}: not a scheme such as https or data")]
+    /// The policy contains an invalid scheme source.
+    #[error("bad source {0:?}: expected a scheme such as https or data")]
     InvalidScheme(String),
-    /// A hash is not base64, or has a wrong length.
-    #[error("bad hash {0:?}: not base64 of the length of the digest")]
+    /// A hash is not base64 or has the wrong length.
+    #[error("bad hash {0:?}: expected base64 with the length of the digest")]
     InvalidHash(String),
     /// A name or URL is empty, or contains a space, `;` or `,`.
     #[error("bad name or URL {0:?}: empty, or contains a space, semicolon or comma")]
     InvalidToken(String),
-    /// The policy contains a directive twice. Browsers would ignore the second one.
+    /// The policy contains the same directive twice. Browsers would ignore the second one.
     #[error("duplicate directive {0}")]
     DuplicateDirective(CspDirective),
     /// A directive contains `'none'` together with other sources. Browsers would ignore it.
     #[error("'none' in {0} must be the only source")]
     NoneWithOtherSources(CspDirective),
-    /// A source for scripts and styles, such as a nonce, is in a directive that does not support it.
-    #[error("{keyword} has no effect in {directive}")]
+    /// A source for scripts and styles, such as a nonce, is in a directive without support for it.
+    #[error("the source {keyword} has no effect in {directive}")]
     UnsupportedSource {
-        /// The source that the directive does not accept.
+        /// The source that has no effect.
         keyword: CspSource,
         /// The directive that contains the source.
         directive: CspDirective,
     },
     /// `'strict-dynamic'` is used without a nonce or hash, so no script would run.
-    #[error("'strict-dynamic' in {0} needs a nonce or a hash")]
+    #[error("'strict-dynamic' in {0} requires a nonce or a hash")]
     StrictDynamicWithoutNonce(CspDirective),
-    /// The policy has no directive.
-    #[error("a policy needs at least one directive")]
+    /// The policy contains no directive.
+    #[error("a Content Security Policy needs at least one directive")]
     Empty,
 }
 
@@ -211,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn formats_all_directives_in_order() {
+    fn formats_all_csp_directives_in_order() {
         let policy = builder()
             .directive(CspDirective::DefaultSrc, [])
             .directive(CspDirective::StyleSrc, [CspSource::SelfOrigin, CspSource::UnsafeInline])
@@ -234,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_policies_that_browsers_would_ignore() {
+    fn csp_builder_rejects_policies_that_browsers_would_ignore() {
         use CspDirective::{FrameAncestors, ImgSrc, ScriptSrc};
         for (builder, error) in [
             (builder(), CspError::Empty),

@@ -1,8 +1,8 @@
-//! The directives of a policy, and the flags of the `sandbox` directive.
+//! CSP directives, and the flags of the `sandbox` directive.
 
 use std::fmt;
 
-/// A directive with a list of sources (CSP Level 3 §6).
+/// A CSP directive with a list of sources (CSP Level 3 §6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CspDirective {
@@ -47,7 +47,7 @@ pub enum CspDirective {
 }
 
 impl CspDirective {
-    /// Returns the name of the directive.
+    /// Returns the name of the directive, such as `script-src`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ChildSrc => "child-src",
@@ -72,7 +72,7 @@ impl CspDirective {
         }
     }
 
-    /// Returns whether the directive accepts the sources for scripts and styles.
+    /// Returns whether the directive accepts sources that apply only to scripts and styles.
     pub(super) fn is_for_code(self) -> bool {
         match self {
             Self::DefaultSrc
@@ -105,7 +105,7 @@ impl fmt::Display for CspDirective {
     }
 }
 
-/// A permission for a page in a sandbox (HTML §4.8.5, `sandbox`).
+/// A permission for a sandboxed page (HTML §4.8.5, `sandbox`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SandboxFlag {
@@ -117,7 +117,7 @@ pub enum SandboxFlag {
     AllowModals,
     /// `allow-popups`: the page may open windows.
     AllowPopups,
-    /// `allow-popups-to-escape-sandbox`: windows that the page opens are not in the sandbox.
+    /// `allow-popups-to-escape-sandbox`: windows that the page opens are not sandboxed.
     AllowPopupsToEscapeSandbox,
     /// `allow-presentation`: the page may show content on another display.
     AllowPresentation,
@@ -132,7 +132,7 @@ pub enum SandboxFlag {
 }
 
 impl SandboxFlag {
-    /// Returns the keyword of the flag.
+    /// Returns the keyword of the flag, such as `allow-scripts`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::AllowDownloads => "allow-downloads",

@@ -1,4 +1,4 @@
-//! The sources in a directive (CSP Level 3 §2.3.1).
+//! Source expressions in CSP directives (CSP Level 3 §2.3.1).
 
 use std::fmt;
 
@@ -23,19 +23,19 @@ pub enum CspSource {
     None,
     /// `'self'`: the page's own origin.
     SelfOrigin,
-    /// `*`: any host, with the page's scheme, HTTP, HTTPS, WS or WSS.
+    /// `*`: any host, with the scheme of the page or with HTTP, HTTPS, WS or WSS.
     Any,
     /// `'nonce-...'`: inline code with the [nonce](crate::CspNonce) of the response.
     Nonce,
-    /// `'strict-dynamic'`: scripts that an allowed script loads. Host sources are then ignored.
+    /// `'strict-dynamic'`: scripts that are loaded by an allowed script. Host sources are then ignored.
     StrictDynamic,
     /// `'unsafe-inline'`: any inline code. Browsers ignore it beside a nonce or hash.
     UnsafeInline,
-    /// `'unsafe-eval'`: code that is created from text.
+    /// `'unsafe-eval'`: functions that execute text as code, such as `eval`.
     UnsafeEval,
     /// `'wasm-unsafe-eval'`: compilation of WebAssembly.
     WasmUnsafeEval,
-    /// `'unsafe-hashes'`: hashes apply to event handlers and style attributes as well.
+    /// `'unsafe-hashes'`: hashes also apply to event handlers and style attributes.
     UnsafeHashes,
     /// `'report-sample'`: reports contain the first 40 characters of the blocked code.
     ReportSample,
@@ -79,7 +79,7 @@ impl CspSource {
         }
     }
 
-    /// Creates a source for inline code, or a file with `integrity`, that has this SHA-256 hash.
+    /// Creates a source for inline code, or for a file with `integrity`, with this SHA-256 hash.
     ///
     /// # Errors
     ///
@@ -88,7 +88,7 @@ impl CspSource {
         Self::hash("sha256", base64, 44)
     }
 
-    /// Creates a source for inline code, or a file with `integrity`, that has this SHA-384 hash.
+    /// Creates a source for inline code, or for a file with `integrity`, with this SHA-384 hash.
     ///
     /// # Errors
     ///
@@ -97,7 +97,7 @@ impl CspSource {
         Self::hash("sha384", base64, 64)
     }
 
-    /// Creates a source for inline code, or a file with `integrity`, that has this SHA-512 hash.
+    /// Creates a source for inline code, or for a file with `integrity`, with this SHA-512 hash.
     ///
     /// # Errors
     ///
@@ -115,7 +115,7 @@ impl CspSource {
         }
     }
 
-    /// Returns whether the source applies to scripts and styles only.
+    /// Returns whether the source applies only to scripts and styles.
     pub(super) fn is_for_code(&self) -> bool {
         match self {
             Self::Nonce
@@ -153,7 +153,7 @@ impl fmt::Display for CspSource {
     }
 }
 
-/// Returns whether the text matches `[ scheme "://" ] host [ ":" port ] [ path ]`.
+/// Returns whether the text has the form `[ scheme "://" ] host [ ":" port ] [ path ]`.
 fn is_host_source(text: &str) -> bool {
     let (scheme, rest) = match text.split_once("://") {
         Some((scheme, rest)) => (Some(scheme), rest),
@@ -175,7 +175,7 @@ fn is_host_source(text: &str) -> bool {
         && path.bytes().all(is_path)
 }
 
-/// Returns whether the text is a scheme (RFC 3986 §3.1).
+/// Returns whether the text is a URI scheme (RFC 3986 §3.1).
 fn is_scheme(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphabetic())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
@@ -186,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rejects_invalid_hosts_schemes_and_hashes() {
+    fn rejects_invalid_csp_hosts_schemes_and_hashes() {
         for (host, is_valid) in [
             ("example.org", true),
             ("*.example.org", true),

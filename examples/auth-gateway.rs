@@ -1,4 +1,4 @@
-//! An authentication layer: rejects requests without a token, and forwards the user name in `X-User`.
+//! An authentication layer that rejects requests without a token, and sets `X-User` on all other requests.
 //!
 //! ```sh
 //! cargo run -p rproxy-examples --bin auth-gateway -- 127.0.0.1:8080 127.0.0.1:3000

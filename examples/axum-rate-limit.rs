@@ -1,4 +1,4 @@
-//! One layer in axum: five requests per second per client, bursts of ten.
+//! An axum server with one layer: five requests per second per client, with bursts of ten.
 //!
 //! ```sh
 //! cargo run -p rproxy-examples --bin axum-rate-limit -- 127.0.0.1:3000

@@ -1,4 +1,4 @@
-//! A canary release: the new version gets one client in twenty, and requests that select it by header.
+//! A canary release: the new version receives one client in twenty, and requests with a selecting header field.
 //!
 //! ```sh
 //! cargo run -p rproxy-examples --bin canary -- 127.0.0.1:8080 127.0.0.1:3000 127.0.0.1:4000
@@ -18,7 +18,7 @@ use tower::{Service, ServiceBuilder, service_fn};
 
 type Body = GuardBody<RequestBody>;
 
-/// The upstreams of both versions.
+/// The upstreams of the old and the new version.
 #[derive(Clone)]
 struct Versions {
     old: Upstream<Body>,

@@ -1,4 +1,4 @@
-//! Two sites in another program, configured in code: rproxy's layers and settings with axum's server.
+//! Two sites embedded in another program: rproxy's layers and settings with axum's server.
 //!
 //! `shop.local` goes to the first backend, except for `/api/**`, which goes to the second one at ten requests per second.
 //! `docs.local` goes to the second one, and its cache covers all paths.

@@ -1,4 +1,4 @@
-//! The whole stack in another program: rproxy's layers and settings with axum's server, beside a route of the program.
+//! The full rproxy stack embedded in an axum server, next to a route of the program.
 //!
 //! ```sh
 //! RPROXY_UPSTREAM=127.0.0.1:3000 cargo run -p rproxy-examples --bin embedded -- 127.0.0.1:8080

@@ -1,4 +1,4 @@
-//! One layer on plain hyper: security headers around a function.
+//! A plain hyper server with one layer: security headers.
 //!
 //! ```sh
 //! cargo run -p rproxy-examples --bin hyper-minimal -- 127.0.0.1:3000

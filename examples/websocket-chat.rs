@@ -1,4 +1,4 @@
-//! A WebSocket chat behind a proxy: the proxy limits connections and messages, the chat distributes them.
+//! A WebSocket chat behind a proxy that limits connections and messages.
 //!
 //! ```sh
 //! cargo run -p rproxy-examples --bin websocket-chat -- 127.0.0.1:8080
@@ -58,7 +58,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// The chat server, which needs no knowledge of the proxy.
+/// The chat server, which is independent of the proxy.
 async fn serve(listener: TcpListener) {
     let (room, _) = broadcast::channel(64);
     while let Ok((socket, _)) = listener.accept().await {
@@ -66,7 +66,7 @@ async fn serve(listener: TcpListener) {
     }
 }
 
-/// Broadcasts the messages of one member, and sends it the messages of all.
+/// Broadcasts the messages of one chat member, and sends all messages to this member.
 async fn member(socket: TcpStream, room: broadcast::Sender<Utf8Bytes>) -> Result<(), Error> {
     let (mut outgoing, mut incoming) = accept_async(socket).await?.split();
     let mut messages = room.subscribe();

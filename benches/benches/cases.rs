@@ -1,4 +1,4 @@
-//! The cases for time and instructions: each layer alone, and all layers together.
+//! Benchmark cases for processor time and instruction counts: each layer alone, and all layers together.
 //!
 //! The request is a browser's and the response a small page, which the inner service returns immediately. `none` is the
 //! inner service without a layer.
@@ -29,17 +29,17 @@ use tower::{Layer, Service, ServiceBuilder, service_fn};
 #[path = "../../rproxy-bin/src/allocator.rs"]
 mod allocator;
 
-/// The allocator of the binary.
+/// The memory allocator of the rproxy binary.
 #[global_allocator]
 static ALLOCATOR: allocator::Mimalloc = allocator::Mimalloc;
 
-/// A consumer of the cases.
+/// A consumer of benchmark cases.
 pub(crate) trait Measure {
-    /// Measures one case.
+    /// Measures one benchmark case.
     fn measure<S: Service<Request<Empty<Bytes>>>>(&mut self, name: &str, service: S);
 }
 
-/// Passes each case to `consumer`.
+/// Passes each benchmark case to `consumer`.
 pub(crate) fn all(consumer: &mut impl Measure) {
     // A quota that is never exhausted, so that no request is rejected.
     let unlimited = NonZeroU32::new(1_000_000_000).unwrap();
@@ -71,7 +71,7 @@ pub(crate) fn all(consumer: &mut impl Measure) {
     consumer.measure("full stack", rproxy::stack(&config).unwrap().wrap(service_fn(page)));
 }
 
-/// A request of a browser.
+/// Returns a typical browser request.
 pub(crate) fn request() -> Request<Empty<Bytes>> {
     let peer: SocketAddr = "192.0.2.7:50123".parse().unwrap();
     let request = Request::get("/articles/2026/how-to-measure?page=2")
@@ -89,12 +89,12 @@ pub(crate) fn request() -> Request<Empty<Bytes>> {
     request
 }
 
-/// Calls the service, which must respond immediately.
+/// Calls a service, which must respond immediately.
 pub(crate) fn call<S: Service<Request<Empty<Bytes>>>>(service: &mut S, request: Request<Empty<Bytes>>) -> S::Response {
     service.call(request).now_or_never().and_then(Result::ok).expect("an immediate response")
 }
 
-/// The inner service: a small page like that of an application's server, without allocations for its body.
+/// The inner service: returns a small page with typical header fields, without allocations for the body.
 fn page<B>(_: Request<B>) -> Ready<Result<Response<Full<Bytes>>, Infallible>> {
     let mut response = Response::new(Full::new(Bytes::from_static(b"hello from nginx\n")));
     let fields = [

@@ -17,7 +17,7 @@ use tower::Service;
 
 type Requests = vec::IntoIter<Request<Empty<Bytes>>>;
 
-/// The selected case, and its number of requests.
+/// The selected benchmark case, and the number of requests to run.
 struct Counted(Option<(String, usize)>);
 
 impl cases::Measure for Counted {
@@ -38,7 +38,7 @@ impl cases::Measure for Counted {
     }
 }
 
-/// callgrind identifies the function by its name.
+/// Runs the benchmark case in a function that callgrind identifies by name.
 #[inline(never)]
 fn counted<S: Service<Request<Empty<Bytes>>>>(service: &mut S, requests: Requests) {
     for request in requests {

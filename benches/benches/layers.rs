@@ -1,4 +1,4 @@
-//! The processor time that each layer adds to a request: `cargo bench -p rproxy-benches`.
+//! Measures the processor time that each layer adds to a request: `cargo bench -p rproxy-benches`.
 #![allow(missing_docs, reason = "criterion's macros")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark may panic")]
 
@@ -10,7 +10,7 @@ use http::Request;
 use http_body_util::Empty;
 use tower::Service;
 
-/// A small batch keeps the requests in the processor's caches, as in a proxy that has just read them.
+/// A small batch size, which keeps the requests in the processor caches as in a proxy.
 const BATCH: BatchSize = BatchSize::NumIterations(32);
 
 struct Timed<'a>(&'a mut Criterion);

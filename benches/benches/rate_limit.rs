@@ -1,4 +1,4 @@
-//! The time of the rate limit per request, by number of clients: `cargo bench -p rproxy-benches --bench rate_limit`.
+//! Measures the rate limit time per request by number of clients: `cargo bench -p rproxy-benches --bench rate_limit`.
 //!
 //! The clients alternate, so that the processor's caches never hold the next one. `no layer` is the inner service alone.
 #![allow(missing_docs, reason = "criterion's macros")]
@@ -58,7 +58,7 @@ fn layers(criterion: &mut Criterion) {
     measure(criterion, "100,000 clients, three tiers", MANY, tiers.layer(service_fn(inner)));
 }
 
-/// The same small batch as in the benchmark `layers`, for the same reason.
+/// The batch size, which is as small as in the benchmark `layers` to keep requests in the processor caches.
 const BATCH: BatchSize = BatchSize::NumIterations(32);
 
 fn measure<S>(criterion: &mut Criterion, name: &str, clients: u64, mut service: S)

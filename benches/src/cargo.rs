@@ -1,4 +1,4 @@
-//! Builds the programs under test.
+//! Builds the programs that the benchmarks run.
 
 use std::env;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Compares rproxy with other proxies that do the same work, alternately on one machine.
+//! Compares rproxy with other proxies with equal work, in alternating runs on one machine.
 
 pub(crate) mod certificate;
 mod figure;
@@ -38,22 +38,22 @@ pub(crate) struct Options {
     /// Scenario to run (repeatable); all scenarios by default.
     #[arg(long, value_enum)]
     scenario: Vec<Scenario>,
-    /// Number of rounds per proxy.
+    /// Number of runs per proxy.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     pairs: u16,
-    /// Duration of one round in seconds.
+    /// Duration of one run in seconds.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
-    /// Folder for the report and its plots.
+    /// Directory for the report and its plots.
     #[arg(long, default_value = "benches/results")]
     out: PathBuf,
-    /// Binary to measure, instead of a new build.
+    /// rproxy binary to measure, instead of a new build.
     #[arg(long)]
     rproxy: Option<PathBuf>,
     /// Number of connections in the idle scenarios.
     #[arg(long, default_value_t = 10_000)]
     idle_connections: usize,
-    /// Seconds for which these connections are idle.
+    /// Seconds for which the connections of the idle scenarios are idle.
     #[arg(long, default_value_t = 30)]
     idle_seconds: u64,
 }
@@ -96,7 +96,7 @@ async fn compare(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Observes the work that each proxy does, to show that they are comparable.
+/// Records the observable features of each proxy, to show that all proxies do equal work.
 async fn observe(workbench: &Workbench) -> Result<Vec<(Proxy, Result<Seen, String>)>> {
     let origin = proxies::start_program(&workbench.place()?).await?;
     let mut seen = Vec::new();

@@ -1,4 +1,4 @@
-//! Latency of an honest client and memory of rproxy while other clients attack.
+//! Measures the latency of an honest client and the memory of rproxy during attacks by other clients.
 
 mod attack;
 mod http2;
@@ -25,16 +25,16 @@ use crate::compare::workbench::Workbench;
 /// Measures the latency of an honest client with and without attacks, and writes a table.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Number of turns of each attack.
+    /// Number of measurement runs per attack.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     pairs: u16,
-    /// Seconds per turn.
+    /// Duration of a measurement run in seconds.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
-    /// Output file.
+    /// Output file of the table.
     #[arg(long, default_value = "docs/contributing/reliability/floods.md")]
     out: PathBuf,
-    /// Binary to measure; built if not given.
+    /// rproxy binary to measure, instead of a new build.
     #[arg(long)]
     rproxy: Option<PathBuf>,
     /// Run only attacks whose name contains this text.
@@ -55,7 +55,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     })
 }
 
-/// Load of the honest client: low enough for a flooded machine, high enough for a 99th percentile.
+/// The load of the honest client, which is low enough for a machine under attack.
 const HONEST: Load = Load::OpenLoop { rate: 500, connections: 8 };
 
 async fn flood(options: &Options) -> Result<()> {
@@ -84,17 +84,17 @@ async fn flood(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// The result of one attack.
+/// The result of one attack: latency and memory.
 struct Row {
     attack: Attack,
-    /// The honest client's 99th percentile in milliseconds, alone and beside the attack.
+    /// The 99th percentile latency of the honest client without the attack, in milliseconds.
     alone: Spread,
     flooded: Spread,
     ratio: Spread,
-    /// Resident memory at the end of a turn, in bytes.
+    /// The resident memory of rproxy at the end of a run without the attack, in bytes.
     memory_alone: u64,
     memory_flooded: u64,
-    /// Work of the attackers in all turns.
+    /// The work of the attackers in all runs, as text.
     done: String,
 }
 
@@ -142,7 +142,7 @@ async fn turns(options: &Options, workbench: &Workbench, origin: &Running, attac
     })
 }
 
-/// Returns the 99th percentile in milliseconds. Fails if a request got no response.
+/// Returns the 99th percentile latency in milliseconds. Fails if a request got no response.
 async fn percentile(target: &Target, duration: Duration) -> Result<f64> {
     let tally = HONEST.run(target, duration).await?;
     let latencies = tally.latencies.context("no latencies")?;

@@ -1,4 +1,4 @@
-//! Instructions per request and layer, counted by callgrind: unlike times, they are reproducible.
+//! Counts the instructions per request and layer with callgrind, which is reproducible unlike times.
 
 mod baseline;
 mod callgrind;
@@ -15,13 +15,13 @@ use baseline::{Baseline, EMPTY, Layer};
 /// Counts the instructions of each layer per request, and compares them with the baseline.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Write the counts to the baseline.
+    /// Write the counts to the baseline file.
     #[arg(long)]
     write: bool,
     /// Cargo profile of the build.
     #[arg(long, default_value = "release")]
     profile: String,
-    /// File of the baseline.
+    /// Path of the baseline file.
     #[arg(long, default_value = "benches/baseline.toml")]
     baseline: PathBuf,
 }
@@ -70,7 +70,7 @@ fn count(program: &Path, profile: &str) -> Result<Baseline> {
     })
 }
 
-/// Rounds to two digits, so that the baseline does not change with each count.
+/// Rounds the ratio to two decimal places, so that the baseline changes less often.
 fn ratio(instructions: u64, empty: u64) -> f64 {
     (instructions as f64 / empty as f64 * 100.0).round() / 100.0
 }

@@ -1,4 +1,5 @@
-//! Measures rproxy: in comparison with other proxies, under attack, and layer by layer. See `benches/README.md`.
+//! Benchmarks of rproxy: comparison with other proxies, attacks, long load, and instructions per layer. See
+//! `benches/README.md`.
 
 mod cargo;
 mod compare;

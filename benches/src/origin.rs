@@ -1,4 +1,4 @@
-//! The backend of the scenarios without static files: slow responses, a WebSocket echo, and an echo of the request head.
+//! The backend of scenarios without static files: slow responses, and echoes of messages and request heads.
 //!
 //! It has one thread.
 
@@ -23,10 +23,10 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
-/// The delay of `/slow`.
+/// The delay of responses for `/slow`.
 const SLOW: Duration = Duration::from_millis(200);
 
-/// Serves `/slow`, `/cold/...`, `/echo`, `/long`, the number of requests at `/count`, and elsewhere the request head.
+/// Runs the backend with `/slow`, `/cold/...`, `/echo`, `/long`, `/count`, and an echo of the head elsewhere.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Address to listen on.
@@ -67,7 +67,7 @@ async fn respond(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, In
     })
 }
 
-/// Returns the header fields of the request as the proxy forwarded them, one per line.
+/// Returns the request header fields as the proxy forwarded them, one per line.
 fn fields(headers: &HeaderMap) -> Vec<u8> {
     let line = |(name, value): (&HeaderName, &HeaderValue)| {
         [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\n"].concat()
@@ -102,7 +102,7 @@ pub(crate) fn echo(mut request: Request<Incoming>) -> Response<Full<Bytes>> {
     response
 }
 
-/// Returns a text response whose fields name the software, to show whether a proxy strips them.
+/// Returns a text response with fingerprinting fields, to observe whether a proxy strips the fields.
 fn text(body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     let headers = response.headers_mut();

@@ -43,13 +43,13 @@ pub(crate) struct Options {
     /// Duration of the load in minutes.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     minutes: u64,
-    /// Folder for the report and its plot.
+    /// Directory for the report and its plot.
     #[arg(long, default_value = "docs/contributing/reliability")]
     out: PathBuf,
-    /// Binary to run, instead of a new build.
+    /// rproxy binary to run, instead of a new build.
     #[arg(long)]
     rproxy: Option<PathBuf>,
-    /// Run without TLS, and so without HTTP/2.
+    /// Run without TLS and thus without HTTP/2.
     #[arg(long)]
     plain: bool,
 }
@@ -111,7 +111,7 @@ async fn soak(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// The proxy under load.
+/// The rproxy process under load.
 struct Proxy {
     process: Process,
     log: PathBuf,
@@ -143,7 +143,7 @@ impl Proxy {
         Ok(Self { process, log: folder.join("rproxy.log"), address, admin })
     }
 
-    /// Returns a function that changes the files and reloads the proxy.
+    /// Returns a function that rewrites the configuration files and reloads the proxy.
     fn reloading(&self, folder: &Path, authority: &Arc<Authority>) -> impl FnMut(u32) -> Result<()> + Send + use<> {
         let (folder, authority, id) = (folder.to_owned(), Arc::clone(authority), self.process.id());
         move |turn| {
@@ -160,7 +160,7 @@ impl Proxy {
     }
 }
 
-/// Writes the configuration file, with different values for each turn.
+/// Writes the configuration file, with values that differ in each reload.
 fn configuration(folder: &Path, turn: u32) -> Result<PathBuf> {
     let file = folder.join("rproxy.toml");
     let text =

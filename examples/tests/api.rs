@@ -1,4 +1,4 @@
-//! Traits that the public types of each crate implement: `Clone`, `Debug`, `Send`, `Sync`, `Error`, `FromStr`.
+//! Tests of the traits that public types implement, such as `Clone`, `Debug`, `Send`, `Sync` and `Error`.
 #![allow(clippy::unwrap_used)]
 
 use std::convert::Infallible;
@@ -12,7 +12,7 @@ use tower::{Layer, Service, ServiceBuilder};
 
 type Body = Full<Bytes>;
 
-/// An innermost service.
+/// The innermost service, which the layers wrap.
 #[derive(Clone, Debug)]
 struct Inner;
 
@@ -33,7 +33,7 @@ impl<B> Service<Request<B>> for Inner {
 trait Shared: Clone + Debug + Send + Sync + 'static {}
 impl<T: Clone + Debug + Send + Sync + 'static> Shared for T {}
 
-/// Checks the traits that servers, routers and workers require of a layer, its service and its future.
+/// Checks that a layer, its service and its future implement the traits that servers and routers require.
 fn is_a_layer<L>(layer: L) -> L
 where
     L: Layer<Inner> + Shared,

@@ -1,4 +1,4 @@
-//! Layers around an HTTP client.
+//! Tests of layers around an HTTP client.
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
@@ -24,7 +24,7 @@ async fn serve(app: Router) -> String {
 }
 
 #[tokio::test]
-async fn cache_around_a_client_fetches_once() {
+async fn cache_layer_around_an_http_client_fetches_only_once() {
     let fetches = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&fetches);
     let handler =
@@ -42,7 +42,7 @@ async fn cache_around_a_client_fetches_once() {
 }
 
 #[tokio::test]
-async fn strips_hop_by_hop_fields_from_client_requests() {
+async fn strips_hop_by_hop_fields_from_requests_of_an_http_client() {
     let seen = async |headers: HeaderMap| format!("{:?} {:?}", headers.get("x-hop"), headers.get("x-end"));
     let origin = serve(Router::new().route("/", get(seen))).await;
 

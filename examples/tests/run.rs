@@ -1,4 +1,4 @@
-//! Runs each example, and checks the behaviour that its first lines describe.
+//! Runs each example program, and checks the behaviour that its first lines describe.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -30,7 +30,7 @@ impl Example {
         self.send("GET", path, host, "")
     }
 
-    /// Sends a request and returns the response. `fields` are lines that end with CRLF.
+    /// Sends a request, and returns the response. `fields` are lines that end with CRLF.
     fn send(&self, method: &str, path: &str, host: &str, fields: &str) -> String {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -56,7 +56,7 @@ fn axum_rate_limit_rejects_some_of_30_requests() {
 }
 
 #[test]
-fn axum_cache_stores_and_purges() {
+fn axum_cache_example_stores_and_purges_responses() {
     let example = Example::start(env!("CARGO_BIN_EXE_axum-cache"), &[], &[]);
     let body = |response: &str| response.split("\r\n\r\n").nth(1).unwrap().to_owned();
     let (first, second) = (example.get("/time", "a"), example.get("/time", "a"));
@@ -69,7 +69,7 @@ fn axum_cache_stores_and_purges() {
 }
 
 #[test]
-fn axum_all_layers_serves_forwards_and_rejects() {
+fn axum_all_layers_example_serves_forwards_and_rejects_requests() {
     let backend = Example::start(env!("CARGO_BIN_EXE_hyper-minimal"), &[], &[]);
     let example = Example::start(env!("CARGO_BIN_EXE_axum-all-layers"), &[&backend.address], &[]);
     let own = example.get("/own", "a");
@@ -82,7 +82,7 @@ fn axum_all_layers_serves_forwards_and_rejects() {
 }
 
 #[tokio::test]
-async fn websocket_chat_limits_connections_and_messages() {
+async fn websocket_chat_example_limits_connections_and_messages() {
     use futures_util::{SinkExt, StreamExt};
     use tokio_tungstenite::connect_async;
     use tokio_tungstenite::tungstenite::Message;
@@ -112,7 +112,7 @@ async fn websocket_chat_limits_connections_and_messages() {
 }
 
 #[test]
-fn canary_selects_the_version_by_header_and_client() {
+fn canary_example_selects_the_version_by_header_and_client() {
     let old = Example::start(env!("CARGO_BIN_EXE_axum-rate-limit"), &[], &[]);
     let new = Example::start(env!("CARGO_BIN_EXE_hyper-minimal"), &[], &[]);
     let example = Example::start(env!("CARGO_BIN_EXE_canary"), &[&old.address, &new.address], &[]);
@@ -123,7 +123,7 @@ fn canary_selects_the_version_by_header_and_client() {
 }
 
 #[test]
-fn auth_gateway_requires_a_token() {
+fn auth_gateway_example_requires_a_token() {
     let backend = Example::start(env!("CARGO_BIN_EXE_hyper-minimal"), &[], &[]);
     let example = Example::start(env!("CARGO_BIN_EXE_auth-gateway"), &[&backend.address], &[]);
     let rejected = example.send("GET", "/", "a", "x-user: root\r\n");
@@ -134,7 +134,7 @@ fn auth_gateway_requires_a_token() {
 }
 
 #[test]
-fn each_example_is_tested_and_short() {
+fn each_example_program_is_tested_and_short() {
     let source = include_str!("run.rs");
     for entry in std::fs::read_dir(env!("CARGO_MANIFEST_DIR")).unwrap() {
         let path = entry.unwrap().path();
@@ -147,7 +147,7 @@ fn each_example_is_tested_and_short() {
 }
 
 #[test]
-fn hyper_minimal_adds_security_headers() {
+fn hyper_minimal_example_adds_security_headers() {
     let example = Example::start(env!("CARGO_BIN_EXE_hyper-minimal"), &[], &[]);
     let response = example.get("/", "a");
     assert!(
@@ -157,7 +157,7 @@ fn hyper_minimal_adds_security_headers() {
 }
 
 #[test]
-fn custom_proxy_routes_by_host_and_path() {
+fn custom_proxy_example_routes_by_host_and_path() {
     let backend = Example::start(env!("CARGO_BIN_EXE_hyper-minimal"), &[], &[]);
     let other = Example::start(env!("CARGO_BIN_EXE_axum-cache"), &[], &[]);
     let routes = [
@@ -175,7 +175,7 @@ fn custom_proxy_routes_by_host_and_path() {
 }
 
 #[test]
-fn embedded_serves_its_route_and_forwards_the_rest() {
+fn embedded_example_serves_its_route_and_forwards_all_other_requests() {
     let backend = Example::start(env!("CARGO_BIN_EXE_hyper-minimal"), &[], &[]);
     let proxy = Example::start(env!("CARGO_BIN_EXE_embedded"), &[], &[("RPROXY_UPSTREAM", &backend.address)]);
     assert!(proxy.get("/own", "a").ends_with("served here\n"));
@@ -184,7 +184,7 @@ fn embedded_serves_its_route_and_forwards_the_rest() {
 }
 
 #[test]
-fn embedded_sites_have_their_own_backends_and_settings() {
+fn embedded_sites_example_has_separate_backends_and_settings_per_site() {
     let backend = Example::start(env!("CARGO_BIN_EXE_hyper-minimal"), &[], &[]);
     let other = Example::start(env!("CARGO_BIN_EXE_axum-all-layers"), &[&backend.address], &[]);
     let proxy = Example::start(env!("CARGO_BIN_EXE_embedded-sites"), &[&backend.address, &other.address], &[]);

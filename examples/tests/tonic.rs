@@ -1,4 +1,4 @@
-//! The layers around a tonic gRPC server, called through `Upstream` over HTTP/2.
+//! Tests of all layers around a tonic gRPC server, which `Upstream` calls over HTTP/2.
 #![allow(clippy::unwrap_used)]
 
 use std::convert::Infallible;
@@ -25,7 +25,7 @@ use tonic::transport::Server;
 use tonic::transport::server::{TcpConnectInfo, TcpIncoming};
 use tower::{Service, ServiceBuilder, ServiceExt};
 
-/// A gRPC service like generated code: echoes the message, with the status in the trailers.
+/// A gRPC service that echoes the message, and sends the status in the trailer section.
 #[derive(Clone)]
 struct Echo;
 
@@ -79,7 +79,7 @@ async fn serve() -> SocketAddr {
 }
 
 #[tokio::test]
-async fn grpc_calls_pass_all_layers_and_keep_their_trailers() {
+async fn grpc_calls_pass_through_all_layers_and_keep_their_trailers() {
     let upstream = Upstream::builder().backend(&format!("h2c://{}", serve().await)).unwrap().build().unwrap();
     let call = |path: &str| {
         let message = Full::new(Bytes::from_static(b"\0\0\0\0\x02hi"));

@@ -43,7 +43,7 @@ fn statuses_page_lists_exactly_the_reasons_and_upstream_errors() {
     let first_cells = |heading: &str| -> BTreeSet<String> {
         rows(section(&page, heading)).map(|row| row[0].trim_matches('`').to_owned()).collect()
     };
-    assert_eq!(first_cells("## Reasons"), values("reason"));
+    assert_eq!(first_cells("## Rejection reasons"), values("reason"));
     assert_eq!(first_cells("## Upstream errors"), values("error"));
 
     let rejections: Vec<_> = rows(section(&page, "## Rejections and proxy errors")).collect();
@@ -105,7 +105,7 @@ fn headers_page_lists_every_field_that_a_backend_receives() {
     let settings = [("RPROXY_FORWARDED", "true"), ("RPROXY_TRACE_CONTEXT", "begin"), ("RPROXY_STRIP_PREFIX", "/api")];
     let proxy = Proxy::start(echo(), &settings);
     let received = get(proxy.address, "/api/users").body;
-    let listed: BTreeSet<String> = rows(section(&page, "### Added or replaced"))
+    let listed: BTreeSet<String> = rows(section(&page, "### Added or replaced request fields"))
         .chain(rows(section(&page, "### Changed")))
         .flat_map(|row| code_spans(&row[0]).map(str::to_ascii_lowercase).collect::<Vec<_>>())
         .collect();
@@ -136,7 +136,7 @@ fn headers_page_lists_every_field_that_a_client_receives() {
 #[test]
 fn removes_every_request_field_that_the_headers_page_lists_as_spoofed() {
     let Some(page) = page("headers.md") else { return };
-    let rows = rows(section(&page, "### Removed: spoofed fields"));
+    let rows = rows(section(&page, "### Stripped spoofed fields"));
     let names: Vec<String> = rows
         .flat_map(|row| code_spans(&row[1]).map(|name| name.replace('*', "x")).collect::<Vec<_>>())
         // Over HTTP/1.1 these get 400.

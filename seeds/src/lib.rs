@@ -1,4 +1,4 @@
-//! Runs fuzz targets as ordinary tests, on the seeds of their corpus and on mutations of them.
+//! Runs fuzz targets as ordinary tests on the corpus seeds and on mutations of the seeds.
 //!
 //! Each crate with parsers has a module `fuzz` with one function per parser, which takes any bytes and asserts an
 //! invariant. libFuzzer calls these functions from `crates/*/fuzz` (`scripts/fuzz`), and the crate's own tests call them
@@ -22,7 +22,7 @@ pub fn run(manifest: &str, target: &str, harness: impl Fn(&[u8])) {
     run_rounds(manifest, target, ROUNDS, harness);
 }
 
-/// Calls `harness` like [`run`], with `rounds` mutations: for slow harnesses.
+/// Calls `harness` like [`run`], but with `rounds` mutations, for slow harnesses.
 ///
 /// # Panics
 ///
@@ -49,10 +49,10 @@ fn rounds_from_environment() -> Option<u32> {
     env::var("FUZZ_ROUNDS").ok()?.parse().ok()
 }
 
-/// Enough for shallow bugs, in less than a second.
+/// The number of mutations, which is enough for shallow bugs and takes less than a second.
 const ROUNDS: u32 = 3000;
 
-/// Reads the seeds in the order of their names, so that every run is the same.
+/// Reads the seeds in the order of their names, so that every run is identical.
 fn seeds(folder: &Path) -> Vec<Vec<u8>> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut paths: Vec<_> = entries.map(|entry| entry.path()).collect();
@@ -60,7 +60,7 @@ fn seeds(folder: &Path) -> Vec<Vec<u8>> {
     paths.iter().filter_map(|path| fs::read(path).ok()).collect()
 }
 
-/// Returns one of the seeds with up to six changes.
+/// Returns one of the seeds with up to six random changes.
 fn mutation(seeds: &[Vec<u8>], random: &mut Rng) -> Vec<u8> {
     let pick = |random: &mut Rng| random.choice(seeds).map_or(&[][..], Vec::as_slice);
     let mut bytes = pick(random).to_vec();
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_are_identical_and_start_with_the_seeds() {
+    fn fuzz_seed_runs_are_identical_and_start_with_the_seeds() {
         let folder = folder_with(&["one", "two"]);
         let inputs = || {
             let seen = RefCell::new(Vec::new());
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn reports_a_failing_mutation() {
+    fn reports_the_input_of_a_failing_mutation() {
         let folder = folder_with(&["a\"b"]);
         let result = catch_unwind(|| {
             run(folder.to_str().unwrap(), "a", |bytes| assert!(!bytes.windows(2).any(|pair| pair == b"\"\"")));
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "no seeds")]
-    fn rejects_a_target_without_seeds() {
+    fn rejects_a_fuzz_target_without_seeds() {
         run("/nowhere", "a", |_| {});
     }
 }

@@ -1,4 +1,4 @@
-//! The certificate of all proxies: ECDSA P-256, generated for the run.
+//! The certificate for all compared proxies: ECDSA P-256, generated for each benchmark.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
 
-/// Name in the certificate.
+/// The host name in the certificate.
 pub(crate) const HOST: &str = "localhost";
 
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(crate) struct Certificate {
     der: CertificateDer<'static>,
     pub(crate) certificate: PathBuf,
     pub(crate) key: PathBuf,
-    /// Certificate and key in one file, for HAProxy.
+    /// The certificate and private key in one file, for HAProxy.
     pub(crate) both: PathBuf,
 }
 
@@ -40,7 +40,7 @@ impl Certificate {
         Ok(this)
     }
 
-    /// Returns a TLS 1.3 client with X25519 only, so that all proxies do the same arithmetic.
+    /// Returns a TLS 1.3 client with X25519 as the only group, so that all proxies have the same TLS cost.
     pub(crate) fn connector(&self, resumption: Resumption) -> Result<TlsConnector> {
         self.connector_for(b"http/1.1", resumption)
     }

@@ -7,7 +7,7 @@ use super::load::Tally;
 use super::memory::Memory;
 use super::processor::Used;
 
-/// A figure of the report. The order is that of the columns.
+/// A measured quantity, which is a column of the report. The order is that of the columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Figure {
     Processor,
@@ -23,7 +23,7 @@ pub(crate) enum Figure {
     Resident,
 }
 
-/// The figures of one round.
+/// The figures of one measurement run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Sample(BTreeMap<Figure, f64>);
 
@@ -78,7 +78,7 @@ impl Sample {
         Self(figures)
     }
 
-    /// Returns the memory of an idle program.
+    /// Returns the memory figures of an idle program.
     pub(crate) fn of_memory(memory: Memory) -> Self {
         Self(BTreeMap::from([
             (Figure::Proportional, memory.proportional as f64 / 1e6),
@@ -86,7 +86,7 @@ impl Sample {
         ]))
     }
 
-    /// Returns the memory per idle connection, from the memory with and without them.
+    /// Returns the memory per idle connection, from the memory with and without the connections.
     pub(crate) fn of_growth(without: Memory, with: Memory, connections: usize) -> Self {
         let growth = with.proportional as f64 - without.proportional as f64;
         let mut sample = Self::of_memory(with);
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn divides_processor_time_by_requests() {
+    fn processor_time_is_divided_by_the_number_of_requests() {
         let used = Used { user: Duration::from_millis(300), system: Duration::from_millis(700) };
         let tally = Tally { requests: 10_000, elapsed: Duration::from_secs(2), latencies: None, upstream: None };
         let sample = Sample::of_load(used, &tally);
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn divides_memory_growth_by_connections() {
+    fn memory_growth_is_divided_by_the_number_of_connections() {
         let memory = |proportional| Memory { proportional, resident: 9_000_000 };
         let sample = Sample::of_growth(memory(5_000_000), memory(7_500_000), 1000);
         assert_eq!(sample.get(Figure::PerConnection), Some(2.5));

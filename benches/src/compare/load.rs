@@ -21,36 +21,36 @@ pub(crate) use idle::Idle;
 
 use crate::compare::certificate::HOST;
 
-/// The load on a proxy during one turn.
+/// The load on a proxy during one measurement run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Load {
-    /// HTTP/1.1, with the next request of a connection right after each response.
+    /// HTTP/1.1 requests, each sent immediately after the previous response on its connection.
     Wrk { connections: usize },
-    /// HTTP/2 with several streams per connection.
+    /// HTTP/2 requests with several concurrent streams per connection.
     H2load { connections: usize, streams: usize },
-    /// A new connection for each request.
+    /// Requests on new connections, with one request per connection.
     Handshakes { resumed: bool },
-    /// WebSocket messages, with the next one right after each echo.
+    /// WebSocket messages, each sent immediately after the previous echo.
     WebSocket { connections: usize },
-    /// A fixed rate of requests, independent of the responses.
+    /// Requests at a fixed rate, independent of the responses.
     OpenLoop { rate: u64, connections: usize },
-    /// Each request is a cache miss.
+    /// Requests that are all cache misses.
     Misses { connections: usize },
-    /// A fixed rate of requests for stale objects.
+    /// Requests for stale objects at a fixed rate.
     Revalidations { rate: u64, connections: usize },
-    /// Concurrent requests for one uncached object.
+    /// Concurrent requests for one object that is not cached.
     Cold { clients: usize },
 }
 
-/// The result of one turn.
+/// The result of one measurement run.
 #[derive(Debug)]
 pub(crate) struct Tally {
-    /// Requests with a correct response. Any other response is an error.
+    /// The number of requests with a correct response. Any other response is an error.
     pub(crate) requests: u64,
     pub(crate) elapsed: Duration,
-    /// Latencies in nanoseconds, if measured.
+    /// The latencies in nanoseconds, or `None` if not measured.
     pub(crate) latencies: Option<Histogram<u64>>,
-    /// Requests per object that reached the origin, if counted.
+    /// The number of requests per object that reached the origin, or `None` if not counted.
     pub(crate) upstream: Option<f64>,
 }
 
@@ -61,7 +61,7 @@ impl Tally {
 }
 
 impl Load {
-    /// Returns the duration of the warm-up.
+    /// Returns the warm-up duration of the load.
     pub(crate) fn warm_up(self) -> Duration {
         match self {
             // Long enough to request each object once.
@@ -70,7 +70,8 @@ impl Load {
         }
     }
 
-    /// Runs the load. Fails on the first incorrect response, since rejections would look fast.
+    /// Generates the load for a duration, and returns the result. Fails on the first incorrect response, since
+    /// rejections would look fast.
     pub(crate) async fn run(self, target: &Target, duration: Duration) -> Result<Tally> {
         let tally = match self {
             Self::Wrk { connections } => wrk::run(target, connections, duration).await,
@@ -88,7 +89,7 @@ impl Load {
         Ok(tally)
     }
 
-    /// Describes the load for the report.
+    /// Returns a description of the load for the report.
     pub(crate) fn describe(self) -> String {
         match self {
             Self::Wrk { connections } => format!("`wrk -t1 -c{connections}`"),
@@ -130,7 +131,7 @@ impl Target {
     }
 }
 
-/// Runs a generator. Returns its output.
+/// Runs a load generator program, and returns its output. Returns its output.
 async fn output_of(mut command: Command) -> Result<String> {
     let program = command.as_std().get_program().to_string_lossy().into_owned();
     let output = command.kill_on_drop(true).output().await.with_context(|| format!("starting {program}"))?;
@@ -140,7 +141,7 @@ async fn output_of(mut command: Command) -> Result<String> {
     Ok(text)
 }
 
-/// Returns one of several loopback addresses, since one does not have enough ports.
+/// Returns one of several loopback addresses, because a single address has too few ports.
 fn source(number: usize) -> SocketAddr {
     let last = u8::try_from(number % 64).unwrap_or_default();
     SocketAddr::from(([127, 0, 0, 2 + last], 0))

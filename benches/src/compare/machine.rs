@@ -1,4 +1,4 @@
-//! The machine and the versions of a measurement.
+//! The machine of a benchmark and the versions of its programs.
 
 use std::fs;
 use std::path::Path;
@@ -18,9 +18,9 @@ pub(crate) struct Machine {
     pub(crate) memory: String,
     pub(crate) system: String,
     pub(crate) kernel: String,
-    /// Load average of the last minute before the measurement.
+    /// The one-minute load average before the benchmark.
     pub(crate) load: String,
-    /// The first line of the version of each program.
+    /// The first line of the version output of each program.
     pub(crate) versions: Vec<(&'static str, String)>,
 }
 
@@ -50,13 +50,13 @@ impl Machine {
     }
 }
 
-/// Returns the value of the line `name : value`.
+/// Returns the value in a line of the form `name : value`.
 fn value<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let mut pairs = text.lines().filter_map(|line| line.split_once(':'));
     pairs.find(|(key, _)| key.trim() == name).map(|(_, value)| value.trim())
 }
 
-/// Returns the current commit, and marks uncommitted changes.
+/// Returns the hash of the current commit, with a mark for uncommitted changes.
 async fn commit() -> String {
     let Some(commit) = git(&["rev-parse", "--short=12", "HEAD"]).await else { return "unknown".to_owned() };
     match git(&["status", "--porcelain", "--untracked-files=no"]).await.as_deref() {
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn value_matches_whole_names() {
+    fn cpuinfo_value_matches_only_whole_names() {
         let text = "model\t\t: 17\nmodel name\t: AMD EPYC: two\n\nmodel name\t: other\n";
         assert_eq!(value(text, "model name"), Some("AMD EPYC: two"));
         assert_eq!(value(text, "name"), None);

@@ -1,4 +1,4 @@
-//! Memory of a program and its child processes.
+//! The memory use of a program and its child processes.
 
 use std::fs;
 
@@ -6,8 +6,8 @@ use anyhow::{Context, Result, ensure};
 
 use super::processor::process_tree;
 
-/// Memory in bytes. `proportional` (PSS) divides a shared page among its processes, so that sums are exact; `resident`
-/// (RSS) counts it in each process.
+/// The memory use of processes, in bytes. `proportional` (PSS) divides a shared page among its processes, so that sums
+/// are exact; `resident` (RSS) counts it in each process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Memory {
     pub(crate) proportional: u64,
@@ -29,7 +29,7 @@ impl Memory {
         Ok(sum)
     }
 
-    /// Parses `/proc/PID/smaps_rollup`, whose kB are 1024 bytes.
+    /// Parses `/proc/PID/smaps_rollup`, in which 1 kB is 1024 bytes.
     fn parse(text: &str) -> Option<Self> {
         let size = |name: &str| {
             let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_suffix("kB"))?;
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parses_sizes_by_their_whole_name() {
+    fn parses_memory_sizes_by_their_whole_name() {
         let text = "55d0-7ffc ---p 00000000 00:00 0    [rollup]\nRss:                4820 kB\n\
                     Pss:                1715 kB\nPss_Dirty:           604 kB\nPss_Anon:            604 kB\n";
         let memory = Memory { proportional: 1715 * 1024, resident: 4820 * 1024 };
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_the_memory_of_this_process() {
+    fn reads_the_memory_use_of_this_process() {
         assert!(Memory::of(std::process::id()).unwrap().resident > 0);
     }
 }

@@ -11,14 +11,14 @@ use super::proxies::Proxy;
 use super::statistics::Spread;
 use super::turns::Outcome;
 
-/// Groups of bars, one bar for each proxy.
+/// A bar chart with one group per scenario and one bar per proxy.
 #[derive(Debug, Default)]
 struct Bars {
     title: String,
     groups: Vec<(String, Vec<(Proxy, Spread)>)>,
 }
 
-/// Writes each plot that has figures into `folder`. Returns the file names.
+/// Writes each plot that has figures into the directory `folder`. Returns the file names.
 pub(crate) fn all(outcomes: &[Outcome], folder: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for (name, bars) in [
@@ -35,7 +35,7 @@ pub(crate) fn all(outcomes: &[Outcome], folder: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Processor times as multiples of nginx's, since the scenarios differ by orders of magnitude.
+/// Returns processor times relative to nginx, because the scenarios differ by orders of magnitude.
 fn processor(outcomes: &[Outcome]) -> Bars {
     let groups = outcomes.iter().filter_map(|outcome| {
         let unit = outcome.spread(Proxy::Nginx, Figure::Processor)?.median;
@@ -68,7 +68,7 @@ fn bars(outcome: &Outcome, figure: Figure) -> Vec<(Proxy, Spread)> {
 }
 
 const WIDTH: u32 = 900;
-/// Left edge of the bars.
+/// The x coordinate of the left edge of the bars.
 const LEFT: i32 = 330;
 const RIGHT: i32 = 780;
 const TOP: i32 = 70;

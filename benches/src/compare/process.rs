@@ -1,4 +1,4 @@
-//! Child processes, which end when their handle is dropped.
+//! Child processes that are terminated when their handle is dropped.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
-/// A program and its child processes, in their own process group.
+/// A program and its child processes, in a separate process group.
 #[derive(Debug)]
 pub(crate) struct Process {
     name: String,
@@ -21,7 +21,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts a program. Its output goes to `NAME.log` in `folder`.
+    /// Starts a program in a separate process group. Its output goes to `NAME.log` in `folder`.
     pub(crate) fn spawn(name: &str, mut command: Command, folder: &Path) -> Result<Self> {
         let log = folder.join(format!("{name}.log"));
         let file = File::create(&log)?;
@@ -36,7 +36,7 @@ impl Process {
         self.group.as_raw_pid().cast_unsigned()
     }
 
-    /// Waits until the program accepts connections.
+    /// Waits until the program accepts connections at an address.
     pub(crate) async fn listens_on(&mut self, address: SocketAddr) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(20);
         while TcpStream::connect(address).await.is_err() {
@@ -57,7 +57,7 @@ impl Process {
 }
 
 impl Drop for Process {
-    /// Sends SIGTERM before SIGKILL: the workers of nginx and Varnish survive a killed parent.
+    /// Sends SIGTERM before SIGKILL, because workers of nginx and Varnish survive a killed parent process.
     fn drop(&mut self) {
         let _ = kill_process_group(self.group, Signal::TERM);
         let deadline = Instant::now() + Duration::from_secs(3);
@@ -69,7 +69,7 @@ impl Drop for Process {
     }
 }
 
-/// Returns a loopback address whose port is free now.
+/// Returns a loopback address with a currently unused port.
 pub(crate) fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
@@ -80,7 +80,7 @@ mod tests {
     use crate::compare::processor::Usage;
 
     #[tokio::test]
-    async fn dropping_a_process_ends_its_children() {
+    async fn dropping_a_process_terminates_its_children() {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new("sh");
         // The shell exits on SIGTERM, its child ignores it.
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn failed_start_reports_the_log() {
+    async fn failed_start_error_contains_the_log() {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new("sh");
         command.args(["-c", "echo no such option >&2; exit 3"]);

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-/// Processor time of a program and its descendants since their start.
+/// The processor time of a program and its descendants since they started.
 #[derive(Debug)]
 pub(crate) struct Usage {
     processes: BTreeMap<u32, Stat>,
 }
 
-/// Processor time between two readings.
+/// The processor time between two measurements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Used {
     pub(crate) user: Duration,
@@ -26,7 +26,8 @@ impl Usage {
         Ok(Self { processes })
     }
 
-    /// Returns the time since an earlier reading. The kernel adds the time of exited children to their parent.
+    /// Returns the processor time since an earlier measurement. The kernel adds the time of exited children to their
+    /// parent.
     pub(crate) fn since(&self, earlier: &Self) -> Used {
         let (was, is) = (earlier.total(), self.total());
         Used { user: is.user.saturating_sub(was.user), system: is.system.saturating_sub(was.system) }
@@ -46,7 +47,7 @@ impl Usage {
     }
 }
 
-/// Returns `root` and its descendants.
+/// Returns the process IDs of `root` and its descendants.
 pub(crate) fn process_tree(root: u32) -> Result<Vec<(u32, Stat)>> {
     let mut all = BTreeMap::new();
     for entry in fs::read_dir("/proc")? {
@@ -67,7 +68,7 @@ pub(crate) fn process_tree(root: u32) -> Result<Vec<(u32, Stat)>> {
     Ok(all.iter().filter(|(id, _)| is_within(**id)).map(|(id, stat)| (*id, *stat)).collect())
 }
 
-/// Fields of `/proc/PID/stat`, see proc_pid_stat(5). Times are in clock ticks, and include exited children.
+/// Parsed fields of `/proc/PID/stat`; see proc_pid_stat(5). Times are in clock ticks, and include exited children.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stat {
     parent: u32,
@@ -105,21 +106,21 @@ mod tests {
                          11403264 1390 18446744073709551615 1 1 0 0 0 0 0 1073746048 402745863 0 0 0 17 1 0 0 0 0 0";
 
     #[test]
-    fn parses_names_with_blanks_and_parentheses() {
+    fn parses_process_names_with_blanks_and_parentheses() {
         // 1234 and 5678 of the process, 1 and 2 of exited children.
         let stat = Stat { parent: 811, user: 1235, system: 5680, threads: 3 };
         assert_eq!(Stat::parse(NGINX), Some(stat));
     }
 
     #[test]
-    fn rejects_truncated_lines() {
+    fn rejects_truncated_proc_stat_lines() {
         for cut in ["", "812", "812 (nginx) S 811 811", "812 (nginx"] {
             assert_eq!(Stat::parse(cut), None, "{cut:?}");
         }
     }
 
     #[test]
-    fn usage_sums_the_time_of_all_processes() {
+    fn processor_usage_sums_the_time_of_all_processes() {
         let stat = |user, system| Stat { parent: 1, user, system, threads: 1 };
         let earlier = Usage { processes: BTreeMap::from([(7, stat(100, 200)), (8, stat(10, 0))]) };
         let later = Usage { processes: BTreeMap::from([(7, stat(150, 260)), (8, stat(10, 40))]) };
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_the_usage_of_this_process() {
+    fn reads_the_processor_usage_of_this_process() {
         let usage = Usage::of(std::process::id()).unwrap();
         assert!(usage.processes.contains_key(&std::process::id()) && usage.threads() > 0);
     }

@@ -1,4 +1,4 @@
-//! The compared proxies, their configurations and start commands.
+//! The compared proxies, their configurations and their start commands.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -18,26 +18,26 @@ pub(crate) enum Proxy {
     Varnish,
 }
 
-/// The environment of a program.
+/// The directory, addresses and certificate with which a program is started.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place<'a> {
-    /// Folder of this program alone.
+    /// The directory that only this program uses.
     pub(crate) folder: &'a Path,
     pub(crate) origin: SocketAddr,
     pub(crate) certificate: &'a Certificate,
     pub(crate) tls: bool,
-    /// The binary under test.
+    /// The rproxy binary to measure.
     pub(crate) rproxy: &'a Path,
 }
 
-/// A running program.
+/// A running proxy or origin.
 #[derive(Debug)]
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
     pub(crate) process: Process,
 }
 
-/// Templates of the configurations. The report shows them without the values.
+/// Templates of the proxy configurations. The report shows them without the values.
 const RPROXY: &str = include_str!("../../configs/rproxy.env.template");
 const RPROXY_TLS: &str = include_str!("../../configs/rproxy-tls.env.template");
 const NGINX: &str = include_str!("../../configs/nginx.conf.template");
@@ -58,7 +58,7 @@ impl Proxy {
         }
     }
 
-    /// Returns the first line of its version, or `None` if it is not installed.
+    /// Returns the first line of the version output, or `None` if the program is not installed.
     pub(crate) async fn version(self, rproxy: &Path) -> Option<String> {
         let mut command = match self {
             Self::Rproxy => with(rproxy, ["--version"]),
@@ -123,7 +123,7 @@ pub(crate) async fn start_files(folder: &Path, files: &Path) -> Result<Running> 
     Ok(Running { address, process })
 }
 
-/// Starts this program as the origin, see [`crate::origin`].
+/// Starts this program as the origin; see [`crate::origin`].
 pub(crate) async fn start_program(folder: &Path) -> Result<Running> {
     let address = free_address()?;
     let mut command = Command::new(std::env::current_exe()?);
@@ -133,7 +133,7 @@ pub(crate) async fn start_program(folder: &Path) -> Result<Running> {
     Ok(Running { address, process })
 }
 
-/// The configurations by file name.
+/// The configuration templates and their file names.
 pub(crate) const CONFIGURATIONS: [(&str, &str); 6] = [
     ("rproxy.env", RPROXY),
     ("rproxy-tls.env (added in TLS scenarios)", RPROXY_TLS),
@@ -186,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fills_all_templates() {
+    fn fills_all_placeholders_of_the_configuration_templates() {
         let folder = tempfile::tempdir().unwrap();
         let certificate = Certificate::write_into(folder.path()).unwrap();
         let listen = "127.0.0.1:1".parse().unwrap();

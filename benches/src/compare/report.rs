@@ -1,4 +1,4 @@
-//! The report in Markdown: figures first, then their conditions.
+//! The comparison report in Markdown: first the figures, then the conditions.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -11,14 +11,14 @@ use super::seen::Seen;
 use super::statistics::Spread;
 use super::turns::{Outcome, Verdict};
 
-/// All measurements. [`Display`] writes the report.
+/// The measurements of all scenarios. [`Display`] writes the report.
 #[derive(Debug)]
 pub(crate) struct Report<'a> {
     pub(crate) options: &'a Options,
     pub(crate) machine: Machine,
     pub(crate) seen: Vec<(Proxy, Result<Seen, String>)>,
     pub(crate) outcomes: Vec<Outcome>,
-    /// File names in the folder of the report.
+    /// The names of the plot files in the directory of the report.
     pub(crate) plots: Vec<String>,
 }
 
@@ -242,7 +242,7 @@ impl Outcome {
         self.results.iter().find(|(of, _)| *of == proxy).map(|(_, verdict)| verdict)
     }
 
-    /// Returns the reason for a missing figure.
+    /// Returns the reason that a proxy has no figures, such as `not installed`.
     fn absence(&self, proxy: Proxy) -> &'static str {
         match self.verdict(proxy) {
             Some(Verdict::Void(_)) => "void",
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn void_proxy_has_no_figure_and_no_ratio() {
+    fn proxy_with_an_error_has_no_figure_and_no_ratio() {
         let outcome = Outcome {
             scenario: Scenario::Empty,
             results: vec![

@@ -1,4 +1,4 @@
-//! The scenarios, in one table.
+//! The benchmark scenarios.
 
 use clap::ValueEnum;
 
@@ -29,7 +29,7 @@ pub(crate) enum Scenario {
     Empty,
 }
 
-/// How a scenario is run.
+/// The parameters of a scenario.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     pub(crate) title: &'static str,
@@ -37,28 +37,28 @@ pub(crate) struct Plan {
     pub(crate) tls: bool,
     pub(crate) origin: Origin,
     pub(crate) kind: Kind,
-    /// The figure of the summary. Smaller is better.
+    /// The figure that the summary shows. Smaller is better.
     pub(crate) headline: Figure,
     pub(crate) proxies: &'static [Proxy],
 }
 
-/// The origin behind the proxies.
+/// The origin to which the proxies forward requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// nginx with static files.
+    /// An nginx server with static files.
     Files,
-    /// This program: see [`crate::origin`].
+    /// This program as the origin; see [`crate::origin`].
     Program,
 }
 
-/// Whether a scenario measures work or memory.
+/// The kind of measurement: load or memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Interleaved turns of all proxies.
+    /// Alternating runs of all proxies under this load.
     Turns(Load),
-    /// Memory per idle connection.
+    /// The memory per idle connection.
     Idle,
-    /// Memory before the first request.
+    /// The memory before the first request.
     Empty,
 }
 
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn http2_and_handshakes_are_over_tls() {
+    fn http2_and_handshake_scenarios_use_tls() {
         for scenario in Scenario::value_variants() {
             let plan = scenario.plan();
             if let Kind::Turns(Load::H2load { .. } | Load::Handshakes { .. }) = plan.kind {

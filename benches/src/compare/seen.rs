@@ -1,4 +1,4 @@
-//! Observes from both sides of a proxy which work it does, to compare equal work.
+//! Observes the requests and responses of a proxy, to check that all proxies do equal work.
 
 use anyhow::Result;
 use http::{HeaderMap, StatusCode, header};
@@ -7,10 +7,10 @@ use super::load::{Target, fetch};
 use super::proxies::{Place, Proxy, Running};
 use super::workbench::Workbench;
 
-/// The observed features of a proxy.
+/// The features of a proxy, and whether each was observed.
 pub(crate) type Seen = Vec<(&'static str, bool)>;
 
-/// Sends requests through a proxy, without TLS and (except Varnish) with TLS.
+/// Sends requests through a proxy with and without TLS (for Varnish only without).
 pub(crate) async fn look(workbench: &Workbench, origin: &Running, proxy: Proxy) -> Result<Seen> {
     let plain = observe(workbench, origin, proxy, false).await?;
     let mut seen: Seen = vec![
@@ -49,9 +49,9 @@ pub(crate) async fn look(workbench: &Workbench, origin: &Running, proxy: Proxy) 
 
 struct Observation {
     denied: StatusCode,
-    /// Fields of a response.
+    /// The header fields of a response.
     response: HeaderMap,
-    /// The request head that the origin received.
+    /// The request head as the origin received it.
     forwarded: String,
     compressed: HeaderMap,
 }

@@ -1,4 +1,4 @@
-//! Medians with their range, which shows the noise of a measurement.
+//! Medians with their range, which indicates the noise of a measurement.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    /// Returns the spread of `runs`, or `None` if there are no runs.
+    /// Returns the median and range of `runs`, or `None` without runs.
     pub(crate) fn of(runs: &[f64]) -> Option<Self> {
         let mut sorted = runs.to_vec();
         sorted.sort_by(f64::total_cmp);
@@ -24,7 +24,8 @@ impl Spread {
         Some(Self { median, low, high })
     }
 
-    /// Returns the spread of the ratios of each pair of runs. A slow phase of the machine affects both runs of a pair.
+    /// Returns the median and range of the ratios of paired runs. A slow phase of the machine affects both runs of a
+    /// pair.
     pub(crate) fn of_ratios(ours: &[f64], theirs: &[f64]) -> Option<Self> {
         let ratios: Vec<f64> = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
         Self::of(&ratios).filter(|spread| spread.median.is_finite())
@@ -36,7 +37,7 @@ impl Spread {
     }
 }
 
-/// Writes `0.93 [0.90-0.97]`. Without a precision there are three significant digits.
+/// Formats the median and range, such as `0.93 [0.90-0.97]`. Without a precision there are three significant digits.
 impl fmt::Display for Spread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let digits = f.precision().unwrap_or_else(|| digits(self.median));
@@ -49,7 +50,7 @@ impl fmt::Display for Spread {
     }
 }
 
-/// Returns the decimal places for three significant digits.
+/// Returns the number of decimal places for three significant digits.
 fn digits(figure: f64) -> usize {
     match figure.abs() {
         100.0.. => 0,
@@ -64,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn median_of_an_even_number_is_the_mean_of_the_middle_two() {
+    fn median_of_an_even_number_of_runs_is_the_mean_of_the_middle_two() {
         let spread = |median, low, high| Some(Spread { median, low, high });
         assert_eq!(Spread::of(&[3.0, 1.0, 2.0]), spread(2.0, 1.0, 3.0));
         assert_eq!(Spread::of(&[4.0, 1.0, 2.0, 3.0]), spread(2.5, 1.0, 4.0));
@@ -73,14 +74,14 @@ mod tests {
     }
 
     #[test]
-    fn computes_ratios_pair_by_pair() {
+    fn computes_ratios_of_paired_runs() {
         // The machine was half as fast in the second pair, for both.
         let ratio = Spread::of_ratios(&[10.0, 20.0, 11.0], &[20.0, 40.0, 20.0]).unwrap();
         assert_eq!(ratio, Spread { median: 0.5, low: 0.5, high: 0.55 });
     }
 
     #[test]
-    fn ratio_to_zero_or_no_runs_is_none() {
+    fn ratio_to_zero_or_without_runs_is_none() {
         assert_eq!(Spread::of_ratios(&[1.0], &[0.0]), None);
         assert_eq!(Spread::of_ratios(&[1.0], &[]), None);
     }

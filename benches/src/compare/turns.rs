@@ -1,4 +1,4 @@
-//! Runs one scenario: the proxies take turns for several rounds.
+//! Runs one scenario, with alternating measurement runs of the proxies.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::proxies::{Place, Proxy, Running, start_files, start_program};
 use super::scenario::{Kind, Origin, Plan, Scenario};
 use super::workbench::Workbench;
 
-/// The results of a scenario by proxy.
+/// The results of a scenario for each proxy.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) scenario: Scenario,
@@ -24,18 +24,18 @@ pub(crate) struct Outcome {
 
 #[derive(Debug)]
 pub(crate) enum Verdict {
-    /// One sample per round.
+    /// The figures of a proxy, with one sample per run.
     Samples {
         samples: Vec<Sample>,
         processes: usize,
         threads: u32,
     },
     NotInstalled,
-    /// An error or a wrong response, which invalidates all figures of this proxy.
+    /// The error or wrong response that invalidates all figures of this proxy.
     Void(String),
 }
 
-/// Runs a scenario. Errors become verdicts, so that other scenarios continue.
+/// Runs a scenario, and converts errors into verdicts. Errors become verdicts, so that other scenarios continue.
 pub(crate) async fn run(workbench: &Workbench, scenario: Scenario, options: &Options) -> Outcome {
     let results = match attempt(workbench, scenario, options).await {
         Ok(results) => results,
@@ -59,7 +59,7 @@ async fn attempt(workbench: &Workbench, scenario: Scenario, options: &Options) -
     }
 }
 
-/// Alternates the proxies (A B C A B C), so that a slow phase of the machine affects all of them.
+/// Alternates between the proxies, so that slow phases of the machine affect all proxies equally.
 async fn turns(
     workbench: &Workbench,
     plan: &Plan,
@@ -80,11 +80,11 @@ async fn turns(
     Ok(contestants.into_iter().map(|contestant| (contestant.proxy, contestant.verdict)).collect())
 }
 
-/// A proxy in a scenario.
+/// A proxy that takes part in a scenario.
 struct Contestant {
     proxy: Proxy,
     verdict: Verdict,
-    /// `None` if the start failed.
+    /// The running proxy, or `None` if it failed to start.
     running: Option<(Running, Target)>,
 }
 
@@ -165,7 +165,7 @@ async fn measure(running: &Running, target: &Target, load: Load, duration: Durat
     Ok(Sample::of_load(after.since(&before), &tally))
 }
 
-/// Measures memory once per proxy, each alone, so that no page is shared with another proxy.
+/// Measures the memory of each proxy alone, so that no page is shared with another proxy.
 async fn one_by_one(
     workbench: &Workbench,
     plan: &Plan,

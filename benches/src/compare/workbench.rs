@@ -1,4 +1,4 @@
-//! Resources of all scenarios: a folder, static files, a certificate, the binary under test.
+//! The resources of all scenarios: a directory, static files, a certificate and the rproxy binary.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ pub(crate) struct Workbench {
     places: AtomicUsize,
 }
 
-/// Names and lengths of the static files.
+/// The names and lengths of the static files.
 const FILES: [(&str, usize); 5] =
     [("small", 17), ("1k.js", 1000), ("20k", 20_000), ("100k", 100_000), ("10m", 10_000_000)];
 
@@ -39,7 +39,7 @@ impl Workbench {
         Ok(Self { folder, files, certificate, rproxy, places: AtomicUsize::new(0) })
     }
 
-    /// Creates a folder for one program.
+    /// Creates a directory for one program.
     pub(crate) fn place(&self) -> Result<PathBuf> {
         let number = self.places.fetch_add(1, Ordering::Relaxed);
         let place = self.folder.path().join(number.to_string());

@@ -1,4 +1,4 @@
-//! The attackers: a task for each connection, on a separate thread.
+//! The attackers, which run on a separate thread with one task per connection.
 
 use std::fmt;
 use std::ops::AddAssign;
@@ -20,31 +20,31 @@ use crate::compare::load::Target;
 /// A denial-of-service attack on a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Attack {
-    /// Connections without a request.
+    /// Connections that send no request.
     Silence,
-    /// Heads sent byte by byte.
+    /// Request heads that are sent byte by byte.
     SlowHeads,
-    /// Bodies sent byte by byte.
+    /// Request bodies that are sent byte by byte.
     SlowBodies,
-    /// Responses read in small parts.
+    /// Responses that the client reads in small chunks.
     SlowReads,
-    /// Responses that are never read.
+    /// Responses that the client never reads.
     NeverReads,
-    /// Endless heads of the maximum size.
+    /// Request heads that reach the maximum size without an end.
     LargeHeads,
-    /// Connections opened and closed as fast as possible.
+    /// Connections that are opened and closed as fast as possible.
     Connections,
     /// TLS handshakes that are never completed.
     HalfHandshakes,
-    /// HTTP/2 streams opened and reset (CVE-2023-44487).
+    /// HTTP/2 streams that are opened and reset (CVE-2023-44487).
     RapidReset,
-    /// HTTP/2 frames without a request.
+    /// HTTP/2 connections that send frames but no request.
     Pings,
-    /// Endless HTTP/2 heads (CVE-2024-27316).
+    /// HTTP/2 request heads without an end (CVE-2024-27316).
     Continuations,
-    /// HTTP/2 responses without a flow-control window.
+    /// HTTP/2 responses for which the client opens no flow-control window.
     NoWindow,
-    /// HTTP/2 responses with a wide window that are never read.
+    /// HTTP/2 responses with a large flow-control window that the client never reads.
     WideWindow,
 }
 
@@ -120,7 +120,7 @@ impl Attack {
         }
     }
 
-    /// Returns the number of concurrent attackers.
+    /// Returns the number of concurrent connections of the attack.
     fn attackers(self) -> usize {
         match self {
             Self::Silence | Self::SlowHeads => 2000,
@@ -132,7 +132,7 @@ impl Attack {
     }
 }
 
-/// The work of the attackers.
+/// The work of the attackers: connections and sent bytes.
 #[derive(Debug, Default)]
 pub(super) struct Done {
     connections: u64,
@@ -155,7 +155,7 @@ impl fmt::Display for Done {
     }
 }
 
-/// Counters of a running attack.
+/// Counters of connections and sent bytes of a running attack.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     connections: AtomicU64,
@@ -169,7 +169,7 @@ impl Counters {
     }
 }
 
-/// A running attack.
+/// A running attack, which ends on request.
 pub(super) struct RunningAttack {
     stop: oneshot::Sender<()>,
     thread: thread::JoinHandle<Result<Done>>,
@@ -215,7 +215,7 @@ impl RunningAttack {
     }
 }
 
-/// Limits this thread to unused processor time.
+/// Restricts this thread to otherwise unused processor time.
 ///
 /// Real attackers have other machines; without the limit the honest client would wait for them, not for the proxy.
 fn use_idle_time_only() -> Result<()> {
@@ -225,7 +225,7 @@ fn use_idle_time_only() -> Result<()> {
     Ok(())
 }
 
-/// Runs one connection until it ends.
+/// Attacks on one connection until the connection ends.
 async fn attack_once(
     attack: Attack,
     target: &Target,

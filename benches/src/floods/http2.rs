@@ -1,4 +1,4 @@
-//! HTTP/2 attacks with hand-made frames (RFC 9113).
+//! HTTP/2 attacks with manually encoded frames (RFC 9113).
 
 use anyhow::{Result, bail};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
@@ -14,10 +14,10 @@ const CONTINUATION: u8 = 9;
 
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
-/// RFC 9113 §6.5.2
+/// The identifiers of SETTINGS parameters (RFC 9113 §6.5.2).
 const INITIAL_WINDOW_SIZE: u16 = 4;
 
-/// Runs an attack until the connection ends.
+/// Runs an HTTP/2 attack until the connection ends.
 pub(super) async fn attack<S>(attack: Attack, stream: S, path: &str, counters: &Counters) -> Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -85,13 +85,13 @@ async fn discard<R: AsyncRead + Unpin>(attack: Attack, from: &mut R) -> Result<(
     bail!("closed")
 }
 
-/// RFC 9113 §4.1
+/// Encodes an HTTP/2 frame (RFC 9113 §4.1).
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let [_, high, middle, low] = u32::try_from(payload.len()).unwrap_or_default().to_be_bytes();
     [&[high, middle, low, kind, flags], &stream.to_be_bytes()[..], payload].concat()
 }
 
-/// The head of a GET, in literals (RFC 7541 §6.2.2).
+/// Encodes the head of a GET request as HPACK literals (RFC 7541 §6.2.2).
 fn head(path: &str) -> Vec<u8> {
     let fields =
         [(":method", "GET"), (":scheme", "https"), (":authority", crate::compare::certificate::HOST), (":path", path)];
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn encodes_frames_and_heads() {
+    fn encodes_http2_frames_and_request_heads() {
         assert_eq!(frame(PING, 0, 1, &[7; 2]), [0, 0, 2, 6, 0, 0, 0, 0, 1, 7, 7]);
         assert_eq!(&head("/a")[..12], b"\0\x07:method\x03GE");
     }

@@ -1,4 +1,4 @@
-//! The committed instruction counts.
+//! The committed baseline of instruction counts.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,12 +15,12 @@ pub(super) struct Baseline {
     pub(super) layers: BTreeMap<String, Layer>,
 }
 
-/// The cost of one request, including the inner service.
+/// The instruction count of one request with a layer, including the inner service.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Layer {
     pub(super) instructions: u64,
-    /// Instructions in relation to the inner service alone.
+    /// The ratio of the instruction count to that of the inner service alone.
     pub(super) ratio: f64,
 }
 
@@ -41,7 +41,7 @@ impl Baseline {
         fs::write(path, text).with_context(|| path.display().to_string())
     }
 
-    /// Returns the instructions that a layer adds to the inner service, or those of the inner service for `none`.
+    /// Returns the instructions that a layer adds, or those of the inner service for the case `none`.
     pub(super) fn added(&self, name: &str) -> Option<u64> {
         let (layer, empty) = (self.layers.get(name)?, self.layers.get(EMPTY)?);
         Some(match name {
@@ -50,7 +50,7 @@ impl Baseline {
         })
     }
 
-    /// Returns the layers whose cost grew by more than `tolerated`. New layers are ignored.
+    /// Returns the layers whose cost has grown by more than the fraction `tolerated`. New layers are ignored.
     pub(super) fn grown_since(&self, before: &Self, tolerated: f64) -> Vec<&str> {
         let has_grown = |name: &&str| match (self.added(name), before.added(name)) {
             (Some(now), Some(before)) => now > before + IGNORED_GROWTH.max((before as f64 * tolerated) as u64),
@@ -60,10 +60,10 @@ impl Baseline {
     }
 }
 
-/// The case without a layer.
+/// The name of the benchmark case without a layer.
 pub(super) const EMPTY: &str = "none";
 
-/// Instructions that vary between builds.
+/// The number of instructions that can vary between builds.
 const IGNORED_GROWTH: u64 = 50;
 
 #[cfg(test)]
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn reports_only_growth_above_the_tolerance() {
+    fn reports_only_instruction_growth_above_the_tolerance() {
         let before = baseline(&[("none", 2000), ("a", 4000), ("b", 4000), ("c", 4000), ("d", 2100), ("gone", 2001)]);
         let now = baseline(&[("none", 2000), ("a", 4100), ("b", 4101), ("c", 10), ("d", 2150), ("new", 9000)]);
         assert_eq!(now.grown_since(&before, 0.05), ["b"]);
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_the_baseline_it_wrote() {
+    fn instruction_baseline_round_trips_through_its_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("baseline.toml");
         let baseline = baseline(&[("cache, not applying", 1000), ("none", 800)]);
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_a_layer_without_its_count() {
+    fn rejects_a_baseline_layer_without_a_count() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("baseline.toml");
         fs::write(&path, "profile = 'release'\nrustc = ''\n[layers.none]\nratio = 1.0\n").unwrap();

@@ -22,7 +22,7 @@ pub(super) fn per_request(program: &Path, case: &str) -> Result<u64> {
     Ok(collected / REQUESTS)
 }
 
-/// `==812== Collected : 123456`
+/// Parses the count in a line such as `==812== Collected : 123456`.
 fn parse(output: &str) -> Option<u64> {
     let count = output.lines().find_map(|line| line.split_once("Collected :"))?.1;
     count.trim().parse().ok()
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parses_the_count() {
+    fn parses_the_instruction_count_of_callgrind() {
         let output = "==812== Callgrind, a call-graph generating cache profiler\n==812== \n\
                       ==812== Events    : Ir\n==812== Collected : 7135722\n==812== \n";
         assert_eq!(parse(output), Some(7_135_722));

@@ -1,4 +1,4 @@
-//! A certificate authority for the run, which issues several certificates to the proxy.
+//! A test certificate authority that issues certificates to the proxy.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
 
-/// The name in the certificates.
+/// The host name in the certificates.
 pub(super) const HOST: &str = "localhost";
 
 pub(super) struct Authority {
@@ -33,7 +33,7 @@ impl Authority {
         Ok(this)
     }
 
-    /// Replaces the certificate by a new one.
+    /// Replaces the certificate of the proxy with a new certificate.
     pub(super) fn issue(&self) -> Result<()> {
         let key = KeyPair::generate()?;
         let certificate = CertificateParams::new(vec![HOST.to_owned()])?.signed_by(&key, &self.issuer)?;

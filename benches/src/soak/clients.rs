@@ -1,5 +1,4 @@
-//! The clients of the soak: HTTP/1.1, HTTP/2 and WebSocket clients, a trusted proxy, and clients that exceed the rate
-//! limit, abort, or stay idle.
+//! Clients of the soak test, including a trusted proxy and clients that exceed limits, abort or stay idle.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -22,12 +21,12 @@ use super::origin::content;
 use super::requests::{Connection, Target, TestRequest};
 use super::tally::{Failure, Tally};
 
-/// Address of the trusted proxy.
+/// The address of the trusted proxy.
 pub(super) const BALANCER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
-/// Idle timeout of the proxy.
+/// The idle timeout of the proxy.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// The repeated activity of a client.
+/// The activity that a client repeats.
 #[derive(Clone, Copy, Debug)]
 enum Role {
     Http1,
@@ -49,7 +48,7 @@ const ROLES: [(Role, u8); 7] = [
     (Role::Silent, 20),
 ];
 
-/// Starts all clients. Each ends within seconds after `stopped` becomes true.
+/// Starts all clients of the soak test. Each ends within seconds after `stopped` becomes true.
 pub(super) fn all(target: &Target, tally: &Arc<Tally>, stopped: &watch::Receiver<bool>) -> JoinSet<()> {
     let mut clients = JoinSet::new();
     let mut last = 10;
@@ -141,7 +140,7 @@ impl Client {
         Ok(())
     }
 
-    /// Sends one request and records the result. Returns whether the connection takes another one.
+    /// Sends one request, and records the result. Returns whether the connection takes another one.
     async fn one(
         &self,
         connection: &mut Connection,
@@ -160,7 +159,7 @@ impl Client {
         is_right && connection.is_open().await
     }
 
-    /// Sends more requests than the rate limit allows.
+    /// Sends requests at a rate above the rate limit.
     async fn exceed_the_rate(&self) -> Result<(), Failure> {
         let mut connection = self.target.http1(self.from).await?;
         let (mut accepted, mut rejected) = (0, 0);
@@ -187,7 +186,7 @@ impl Client {
         }
     }
 
-    /// Exchanges messages in a WebSocket tunnel, and ends it with or without a Close.
+    /// Exchanges messages in a WebSocket tunnel, and ends the tunnel with or without a Close frame.
     async fn exchange_messages(&self) -> Result<(), Failure> {
         let stream = self.target.raw(self.from).await?;
         let config = WebSocketConfig::default().read_buffer_size(4096);
@@ -213,7 +212,7 @@ impl Client {
         Ok(())
     }
 
-    /// Starts a handshake, request or response, and closes the connection.
+    /// Starts a handshake, a request or a response, and aborts the connection.
     async fn abort(&self) -> Result<(), Failure> {
         sleep(jittered(100)).await;
         let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: {HOST}\r\n\r\n");
@@ -280,7 +279,7 @@ impl Client {
     }
 }
 
-/// Sends a message and waits for its echo.
+/// Sends a WebSocket message, and waits for its echo.
 async fn echo_message<S>(socket: &mut WebSocketStream<S>) -> Result<(), Failure>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
@@ -296,7 +295,7 @@ where
     }
 }
 
-/// Returns a random duration, from half to one and a half times `milliseconds`.
+/// Returns a random duration between half and one and a half times `milliseconds`.
 fn jittered(milliseconds: u64) -> Duration {
     Duration::from_micros(fastrand::u64(milliseconds * 500..milliseconds * 1500))
 }

@@ -18,7 +18,7 @@ pub(super) fn signal(id: u32, signal: Signal) -> Result<()> {
     Ok(kill_process(id, signal)?)
 }
 
-/// One of the two backends. It keeps its address over restarts.
+/// One of the two backends of the soak test. It keeps its address over restarts.
 pub(super) struct Backend {
     address: SocketAddr,
     folder: PathBuf,
@@ -46,7 +46,7 @@ impl Backend {
         Ok(())
     }
 
-    /// Kills the backend, and starts it again after the outage.
+    /// Kills the backend, and restarts it after the outage.
     async fn restart(&mut self) -> Result<()> {
         if let Some(process) = self.process.take() {
             signal(process.id(), Signal::KILL)?;
@@ -56,7 +56,7 @@ impl Backend {
         self.run().await
     }
 
-    /// Stops the process for the outage, while its sockets stay open.
+    /// Suspends the backend process for the outage, while its sockets stay open.
     async fn pause(&mut self) -> Result<()> {
         let Some(process) = &self.process else { return Ok(()) };
         signal(process.id(), Signal::STOP)?;
@@ -67,7 +67,7 @@ impl Backend {
 
 const OUTAGE: Duration = Duration::from_millis(1500);
 
-/// The outages of backends.
+/// The time ranges of backend outages.
 #[derive(Debug, Default)]
 pub(super) struct Outages(Mutex<Vec<(Instant, Option<Instant>)>>);
 
@@ -76,14 +76,14 @@ impl Outages {
         self.outages().push((Instant::now(), None));
     }
 
-    /// Ends the outage with a tolerance for requests that were sent during it.
+    /// Ends the outage, with a tolerance for requests that were sent during the outage.
     fn close(&self) {
         if let Some(last) = self.outages().last_mut() {
             last.1 = Some(Instant::now() + Duration::from_secs(1));
         }
     }
 
-    /// Whether there was an outage between `began` and now.
+    /// Returns whether an outage overlapped the time between `began` and now.
     pub(super) fn overlap(&self, began: Instant) -> bool {
         self.outages().iter().any(|(_, end)| end.is_none_or(|end| end >= began))
     }
@@ -93,19 +93,19 @@ impl Outages {
     }
 }
 
-/// The schedule of disturbances.
+/// The schedule of reloads and backend outages.
 pub(super) struct Disturbances {
     outages: Arc<Outages>,
     every: Duration,
 }
 
-/// The disturbances that took place.
+/// The reloads and outages that have taken place.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Disturbed {
     pub(super) restarts: u32,
     pub(super) pauses: u32,
     pub(super) reloads: u32,
-    /// Seconds since the load began, and whether it was a reload, for the plot.
+    /// The times of disturbances in seconds since the load began, and whether each was a reload.
     pub(super) marks: Vec<(f64, bool)>,
 }
 
@@ -118,7 +118,7 @@ impl Disturbances {
         Arc::clone(&self.outages)
     }
 
-    /// Reloads, restarts one backend, reloads, pauses the other, and repeats until `stop` becomes true.
+    /// Repeats reloads, backend restarts and backend suspensions until `stop` becomes true.
     pub(super) async fn run(
         self,
         mut backends: [Backend; 2],

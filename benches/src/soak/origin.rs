@@ -1,4 +1,4 @@
-//! The backend of the soak, whose responses a client can check byte by byte.
+//! The backend of the soak test, whose responses a client can verify byte by byte.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 
 use crate::origin::echo;
 
-/// Serves the resources of the soak.
+/// Serves the resources of the soak test.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Address to listen on.
@@ -49,7 +49,7 @@ pub(super) fn content(seed: u32, length: usize) -> impl Iterator<Item = u8> {
     })
 }
 
-/// Returns the length of a cacheable resource.
+/// Returns the content length of a cacheable resource.
 pub(super) fn static_length(seed: u32) -> usize {
     200 + seed as usize * 7919 % 60_000
 }
@@ -61,12 +61,12 @@ pub(super) fn text(seed: u32) -> String {
 
 pub(super) const LARGE: usize = 256 << 10;
 pub(super) const SMALL: usize = 500;
-/// Number of parts of `/stream`, with a pause before each.
+/// The number of chunks of `/stream`, with a pause before each chunk.
 pub(super) const PARTS: usize = 10;
 const PAUSE: Duration = Duration::from_millis(40);
 const SLOW: Duration = Duration::from_millis(100);
 
-/// Returns the response of `/sink`: length and checksum of the request content.
+/// Returns the response for `/sink`: length and checksum of the request content.
 pub(super) fn receipt(bytes: &[u8]) -> String {
     let sum = bytes.iter().fold(0_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)));
     format!("{} {sum}", bytes.len())
@@ -100,7 +100,7 @@ async fn respond(request: Request<Incoming>) -> Result<Response<Body>, hyper::Er
     })
 }
 
-/// Responds with a cacheable resource that needs validation after some seconds.
+/// Responds with a cacheable resource that becomes stale after some seconds.
 fn cacheable(seed: u32, is_text: bool, fields: &HeaderMap) -> Response<Body> {
     let tag = format!("\"{seed}\"");
     let is_match = fields.get(IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == tag.as_bytes());

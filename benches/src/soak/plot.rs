@@ -1,4 +1,4 @@
-//! The resources of the proxy over time, as SVG.
+//! A plot of the resources that the proxy uses over time, as SVG.
 
 use std::path::Path;
 
@@ -32,7 +32,7 @@ const TOP: i32 = 50;
 const PANEL: i32 = 130;
 const GAP: i32 = 40;
 
-/// Draws a panel per kind of resource, with marks for disturbances.
+/// Draws a panel for each kind of resource, with marks for reloads and outages.
 pub(super) fn draw(report: &Report, path: &Path) -> Result<()> {
     try_draw(report, path).map_err(|error| anyhow!("{}: {error}", path.display()))
 }
@@ -72,7 +72,7 @@ fn try_draw(report: &Report, path: &Path) -> Result<(), DrawingAreaErrorKind<std
     area.present()
 }
 
-/// Returns the upper end of the axis of a panel.
+/// Returns the upper end of the value axis of a panel.
 fn maximum(samples: &[Sample], lines: &[Line]) -> f64 {
     let all = lines.iter().flat_map(|(_, _, figure)| samples.iter().map(|(_, level)| figure(level)));
     (all.fold(0.0, f64::max) * 1.1).max(1.0)

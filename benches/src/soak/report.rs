@@ -1,4 +1,4 @@
-//! The report in Markdown.
+//! The soak test report in Markdown.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,17 +17,17 @@ pub(super) struct Report {
     pub(super) after: Level,
     pub(super) tally: Arc<Tally>,
     pub(super) disturbed: Disturbed,
-    /// The log of the proxy.
+    /// The log output of the proxy.
     pub(super) log: String,
 }
 
 const MEBI: f64 = (1 << 20) as f64;
-/// The permitted rise of a level over the last half, relative to its mean: more than noise, less than a leak.
+/// The maximum increase of a figure over the last half, relative to its mean, that is not a leak.
 const LEVEL: f64 = 0.05;
-/// Shorter runs are not checked for a rise, because caches still fill.
+/// The minimum duration of a run that is checked for increases, because caches still fill before.
 const SHORT: Duration = Duration::from_secs(10 * 60);
 
-/// A figure that must stay level: name, unit, accessor.
+/// A figure that must not increase: name, unit and accessor.
 type Figure = (&'static str, f64, fn(&Level) -> f64);
 
 const FIGURES: [Figure; 5] = [
@@ -39,7 +39,7 @@ const FIGURES: [Figure; 5] = [
 ];
 
 impl Report {
-    /// Returns the violated conditions.
+    /// Returns the conditions of the soak test that were violated.
     pub(super) fn failures(&self) -> Vec<String> {
         let mut failures = Vec::new();
         for (kind, count) in self.tally.counts() {
@@ -71,7 +71,7 @@ impl Report {
         failures
     }
 
-    /// Returns the rise of a figure over the last half, relative to its mean.
+    /// Returns the increase of a figure over the last half of the run, relative to its mean.
     fn rise(&self, figure: fn(&Level) -> f64) -> f64 {
         let half = last_half(&self.samples);
         let (Some(first), Some(last)) = (half.first(), half.last()) else { return 0.0 };

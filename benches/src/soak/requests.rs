@@ -23,11 +23,11 @@ use super::authority::{Authority, HOST};
 use super::origin::{LARGE, PARTS, SMALL, content, receipt, static_length, text};
 use super::tally::Failure;
 
-/// The proxy under test, and the TLS clients for it.
+/// The proxy under test, and the TLS clients that connect to it.
 #[derive(Clone)]
 pub(super) struct Target {
     address: SocketAddr,
-    /// `None` if the proxy has no TLS and therefore no HTTP/2.
+    /// The HTTP/2 client, or `None` if the proxy has no TLS and therefore no HTTP/2.
     tls: Option<Connectors>,
 }
 
@@ -100,7 +100,7 @@ impl Target {
         Ok(Some(Connection::Http2(sender)))
     }
 
-    /// Returns the URL of a path. `scheme` is `http` or `ws`; TLS appends an `s`.
+    /// Returns the URL of a path on the proxy. `scheme` is `http` or `ws`; TLS appends an `s`.
     pub(super) fn url(&self, scheme: &str, path: &str) -> String {
         let secure = if self.tls.is_some() { "s" } else { "" };
         format!("{scheme}{secure}://{HOST}:{}{path}", self.address.port())
@@ -109,14 +109,14 @@ impl Target {
 
 type Body = BoxBody<Bytes, Infallible>;
 
-/// An open connection.
+/// An open HTTP/1.1 or HTTP/2 connection to the proxy.
 pub(super) enum Connection {
     Http1(http1::SendRequest<Body>),
     Http2(http2::SendRequest<Body>),
 }
 
 impl Connection {
-    /// Returns a handle for concurrent requests, or `None` for HTTP/1.1.
+    /// Returns a handle for concurrent HTTP/2 requests, or `None` for HTTP/1.1.
     pub(super) fn share(&self) -> Option<Self> {
         match self {
             Self::Http1(_) => None,
@@ -124,7 +124,7 @@ impl Connection {
         }
     }
 
-    /// Whether the connection accepts another request.
+    /// Returns whether the connection accepts another request.
     pub(super) async fn is_open(&mut self) -> bool {
         match self {
             Self::Http1(sender) => sender.ready().await.is_ok(),
@@ -139,7 +139,7 @@ impl Connection {
         }
     }
 
-    /// Sends a request and checks the response. Returns `Ok(false)` if the rate limit rejected it.
+    /// Sends a request, and checks the response. Returns `Ok(false)` if the rate limit rejected it.
     pub(super) async fn send(
         &mut self,
         target: &Target,
@@ -179,35 +179,35 @@ impl Connection {
     }
 }
 
-/// Longer than any outage of a backend.
+/// The response timeout, which is longer than any backend outage.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A request with a known response.
+/// A request with a known expected response.
 #[derive(Clone, Debug)]
 pub(super) enum TestRequest {
-    /// Cacheable bytes.
+    /// A request for cacheable binary content.
     Static(u32),
-    /// Cacheable text with gzip.
+    /// A request for cacheable text that is compressed with gzip.
     StyleSheet(u32),
-    /// A conditional request, which gets 304.
+    /// A conditional request that is expected to receive 304.
     Conditional(u32),
     Dynamic(u32),
     Head(u32),
     Large(u32),
     Slow(u32),
-    /// A response body in delayed chunks.
+    /// A request whose response body arrives in delayed chunks.
     Stream(u32),
     Upload {
         seed: u32,
         length: usize,
         is_chunked: bool,
     },
-    /// A path that the path filter blocks.
+    /// A request for a path that the path filter blocks.
     Blocked,
 }
 
 impl TestRequest {
-    /// Returns a random request: mostly cacheable, rarely large.
+    /// Returns a random request, mostly for cacheable content and rarely for large content.
     pub(super) fn random() -> Self {
         let seed = fastrand::u32(..);
         // All of them together exceed the cache size.

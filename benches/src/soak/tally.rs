@@ -1,4 +1,4 @@
-//! Results of the clients, by kind.
+//! Counts of the clients' results, by kind of client.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use super::disturbance::Outages;
 
-/// The cause of a failure.
+/// The cause of a failed exchange.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// An error that an outage explains: an error response, a truncated response, a closed tunnel.
+    /// A failure that a backend outage explains, such as an error response or a closed tunnel.
     Upstream(anyhow::Error),
     /// An internal error of the proxy, not caused by a backend.
     Proxy(anyhow::Error),
@@ -25,7 +25,7 @@ impl Failure {
     }
 }
 
-/// Counts of results by kind of client.
+/// The counts of results for one kind of client.
 #[derive(Debug)]
 pub(super) struct Tally {
     kinds: Mutex<BTreeMap<&'static str, Count>>,
@@ -35,16 +35,16 @@ pub(super) struct Tally {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Count {
     pub(super) right: u64,
-    /// Correctly rejected by the rate limit.
+    /// The number of requests that the rate limit correctly rejected.
     pub(super) limited: u64,
-    /// Failures that an outage explains.
+    /// The number of failures that a backend outage explains.
     pub(super) excused: u64,
     pub(super) wrong: u64,
-    /// The first error messages.
+    /// The first error messages of each kind of client.
     pub(super) words: Vec<String>,
 }
 
-/// Maximum number of stored error messages.
+/// The maximum number of stored error messages.
 const MAX_MESSAGES: usize = 5;
 
 impl Tally {
@@ -95,7 +95,7 @@ mod tests {
     use anyhow::anyhow;
 
     #[test]
-    fn excuses_upstream_errors_during_an_outage_only() {
+    fn excuses_upstream_errors_only_during_an_outage() {
         let outages = Arc::new(Outages::default());
         let tally = Tally::new(Arc::clone(&outages));
         tally.record("a", Instant::now(), Err(Failure::upstream(anyhow!("502"))));

@@ -1,4 +1,4 @@
-//! Resources of the proxy, from its metrics: memory, descriptors, tasks, connections.
+//! Resource use of the proxy, read from its metrics: memory, descriptors, tasks and connections.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-/// The resources at one moment.
+/// The resource use of the proxy at one point in time.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Level {
     pub(super) resident: f64,
@@ -24,13 +24,13 @@ pub(super) struct Level {
     pub(super) connections: f64,
     pub(super) tunnels: f64,
     pub(super) in_flight: f64,
-    /// Total number of requests.
+    /// The total number of requests that the proxy has counted.
     pub(super) requests: f64,
     pub(super) panics: f64,
     pub(super) processor: f64,
 }
 
-/// Seconds since the load began, and the level at that time.
+/// The seconds since the load began, and the resource use at that time.
 pub(super) type Sample = (f64, Level);
 
 pub(super) struct Watch {
@@ -52,7 +52,7 @@ impl Watch {
         Level::parse(str::from_utf8(&body)?)
     }
 
-    /// Samples at an interval until `stop` becomes true.
+    /// Reads the resource use at an interval until `stop` becomes true.
     pub(super) async fn run(self: Arc<Self>, every: Duration, mut stop: watch::Receiver<bool>) -> Vec<Sample> {
         let (began, mut samples) = (Instant::now(), Vec::new());
         while tokio::time::timeout(every, stop.wait_for(|stop| *stop)).await.is_err() {
@@ -64,7 +64,7 @@ impl Watch {
         samples
     }
 
-    /// Waits until the resources are back at `before`, with a timeout. Returns the last level.
+    /// Waits until the resource use has returned to `before`, with a timeout. Returns the last level.
     pub(super) async fn settled(&self, before: &Level) -> Result<Level> {
         let deadline = Instant::now() + TIMEOUT;
         loop {
@@ -77,11 +77,11 @@ impl Watch {
     }
 }
 
-/// Longer than the idle timeout of backend connections, 90 s.
+/// The timeout, which is longer than the 90 s idle timeout of backend connections.
 const TIMEOUT: Duration = Duration::from_secs(150);
 
 impl Level {
-    /// Whether all resources except memory are back at `before`.
+    /// Returns whether all resources except memory have returned to the level `before`.
     pub(super) fn is_back_to(&self, before: &Self) -> bool {
         self.descriptors <= before.descriptors
             && self.tasks <= before.tasks
@@ -123,7 +123,7 @@ pub(super) fn slope(samples: &[Sample], figure: fn(&Level) -> f64) -> f64 {
     if variance > 0.0 { covariance / variance } else { 0.0 }
 }
 
-/// Returns the later half of the samples.
+/// Returns the second half of the samples.
 pub(super) fn last_half(samples: &[Sample]) -> &[Sample] {
     &samples[samples.len() / 2..]
 }
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parses_a_level_from_the_metrics() {
+    fn parses_the_resource_use_from_the_metrics() {
         let text = "# TYPE rproxy_requests counter\nrproxy_requests_total{method=\"GET\",code=\"200\"} 5\n\
             rproxy_requests_total{method=\"GET\",code=\"404\"} 2\nprocess_resident_memory_bytes 1048576\n\
             process_open_fds 20\nrproxy_tasks 7\nrproxy_connections 3\nrproxy_tunnels 1\nrproxy_requests_in_flight 2\n\
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn slope_of_a_line_is_exact_and_of_noise_zero() {
+    fn slope_is_exact_for_a_line_and_zero_for_noise() {
         let sample = |at: u32, resident: f64| (f64::from(at), Level { resident, ..Level::default() });
         let line: Vec<_> = (0..10).map(|at| sample(at, 5.0 + 3.0 * f64::from(at))).collect();
         assert!((slope(&line, |level| level.resident) - 3.0).abs() < 1e-9);

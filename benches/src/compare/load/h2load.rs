@@ -14,7 +14,7 @@ pub(super) async fn run(target: &Target, connections: usize, streams: usize, dur
     parse(&output_of(command).await?, duration)
 }
 
-/// Parses the output. `duration` is the requested time, since h2load rounds the one it prints.
+/// Parses the output of h2load. `duration` is the requested time, since h2load rounds the one it prints.
 fn parse(output: &str, duration: Duration) -> Result<Tally> {
     let line = |start: &str| {
         let found = output.lines().find_map(|line| line.strip_prefix(start));
@@ -40,7 +40,7 @@ fn parse(output: &str, duration: Duration) -> Result<Tally> {
     Ok(Tally::new(of(&requests, "succeeded"), duration))
 }
 
-/// Parses `12 total, 12 started, 0 failed` into pairs.
+/// Parses a list such as `12 total, 12 started, 0 failed` into pairs of number and name.
 fn counts(line: &str) -> Result<Vec<(u64, &str)>> {
     line.split(", ")
         .map(|part| {
@@ -70,13 +70,13 @@ traffic: 19.34MB (20284120) total, 6.13MB (6432556) headers (space savings 81.12
 ";
 
     #[test]
-    fn parses_the_number_of_successful_requests() {
+    fn parses_the_number_of_successful_requests_from_h2load() {
         let tally = parse(OUTPUT, Duration::from_secs(3)).unwrap();
         assert_eq!((tally.requests, tally.elapsed), (123_703, Duration::from_secs(3)));
     }
 
     #[test]
-    fn rejects_failures_and_other_protocols() {
+    fn rejects_h2load_output_with_failures_or_another_protocol() {
         for (from, to, error) in [
             ("0 4xx", "5 4xx", "5 of 123710 responses have no 2xx status"),
             ("0 3xx", "7 3xx", "7 of 123712 responses have no 2xx status"),
@@ -91,7 +91,7 @@ traffic: 19.34MB (20284120) total, 6.13MB (6432556) headers (space savings 81.12
     }
 
     #[test]
-    fn rejects_truncated_output() {
+    fn rejects_truncated_h2load_output() {
         assert!(parse("starting benchmark...\n", Duration::from_secs(3)).is_err());
     }
 }

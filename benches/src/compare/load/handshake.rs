@@ -1,4 +1,4 @@
-//! New connections, each with a TLS handshake and one request.
+//! A load of new connections, each with a TLS handshake and one request.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,7 +36,7 @@ pub(super) async fn run(target: &Target, resumed: bool, duration: Duration) -> R
     Ok(Tally::new(requests, started.elapsed()))
 }
 
-/// Runs one client. Returns its number of requests.
+/// Runs one client that opens connections until the deadline. Returns its number of requests.
 async fn client(target: Target, tls: TlsConnector, number: usize, resumed: bool, end: Instant) -> Result<u64> {
     let request = target.get();
     let mut requests = 0;

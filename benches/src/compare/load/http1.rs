@@ -1,4 +1,4 @@
-//! A minimal HTTP/1.1 client that costs little processor time and accepts only expected responses.
+//! A minimal HTTP/1.1 client with low processor cost, which accepts only expected responses.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,19 +16,19 @@ use tokio_rustls::TlsConnector;
 use super::source;
 use crate::compare::certificate::{Certificate, HOST};
 
-/// A path on a proxy.
+/// The target of a load: a path on a proxy.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) address: SocketAddr,
-    /// Request target. `{n}` is a placeholder for the number of an object.
+    /// The request target. `{n}` is a placeholder for the number of an object.
     pub(crate) path: String,
-    /// Address of the origin.
+    /// The address of the origin.
     pub(crate) origin: SocketAddr,
-    /// Certificate of the proxy, or `None` if it has no TLS.
+    /// The certificate of the proxy, or `None` without TLS.
     pub(crate) certificate: Option<Arc<Certificate>>,
 }
 
-/// A socket, with TLS or without.
+/// A TCP connection, with or without TLS.
 pub(crate) trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
@@ -46,7 +46,7 @@ impl Target {
         self.certificate.as_ref().map(|certificate| certificate.connector(Resumption::disabled())).transpose()
     }
 
-    /// Returns a TLS client for `protocol`, or `None` if the proxy has no TLS.
+    /// Returns a TLS client that negotiates `protocol`, or `None` if the proxy has no TLS.
     pub(crate) fn connector_for(&self, protocol: &[u8]) -> Result<Option<TlsConnector>> {
         let connector = |certificate: &Arc<Certificate>| certificate.connector_for(protocol, Resumption::disabled());
         self.certificate.as_ref().map(connector).transpose()
@@ -60,18 +60,18 @@ impl Target {
         })
     }
 
-    /// Returns the target of one object.
+    /// Returns the target with the path of one object.
     pub(crate) fn at(&self, number: u64) -> Self {
         Self { path: self.path.replace("{n}", &number.to_string()), ..self.clone() }
     }
 
-    /// Returns the bytes of a GET request.
+    /// Returns a GET request as bytes.
     pub(super) fn get(&self) -> Vec<u8> {
         format!("GET {} HTTP/1.1\r\nHost: {HOST}\r\n\r\n", self.path).into_bytes()
     }
 }
 
-/// A keep-alive connection.
+/// A keep-alive connection to a proxy.
 pub(super) struct Connection<S> {
     stream: S,
     buffer: Vec<u8>,
@@ -112,7 +112,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 }
 
-/// Returns the lengths of head and body, or `None` if the head is incomplete.
+/// Returns the lengths of the head and body of a response, or `None` if the head is incomplete.
 fn head(bytes: &[u8]) -> Result<Option<(usize, usize)>> {
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut response = httparse::Response::new(&mut headers);
@@ -126,7 +126,7 @@ fn head(bytes: &[u8]) -> Result<Option<(usize, usize)>> {
     Ok(Some((head, str::from_utf8(length.value)?.parse()?)))
 }
 
-/// Sends one request on a new connection, and returns any response.
+/// Sends one request on a new connection, and returns the response regardless of its status.
 pub(crate) async fn fetch(target: &Target, fields: &[(&str, &str)]) -> Result<Response<Bytes>> {
     let socket = target.socket(0, target.connector()?.as_ref()).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket)).await?;
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parses_the_lengths_of_head_and_body() {
+    fn parses_the_lengths_of_response_head_and_body() {
         for (bytes, expected) in [
             (&b"HTTP/1.1 200 OK\r\ncontent-LENGTH: 17\r\n\r\nhello"[..], Some((39, 17))),
             (b"HTTP/1.1 200 OK\r\nContent-Length: 17\r\n", None),
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_other_statuses_and_missing_lengths() {
+    fn rejects_responses_with_another_status_or_without_content_length() {
         for bytes in [
             &b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n"[..],
             b"HTTP/1.1 304 Not Modified\r\n\r\n",

@@ -1,4 +1,4 @@
-//! Idle connections after one request.
+//! A load of idle connections, each after one request.
 
 use futures_util::FutureExt;
 use tokio::io::AsyncReadExt;
@@ -9,10 +9,10 @@ use anyhow::{Result, ensure};
 use super::Target;
 use super::http1::{Connection, Socket};
 
-/// Number of connections that are opened concurrently.
+/// The number of connections that are opened concurrently.
 const CONCURRENCY: usize = 32;
 
-/// Open connections that each had a response.
+/// Open connections, on each of which one response was received.
 pub(crate) struct Idle(Vec<Connection<Box<dyn Socket>>>);
 
 impl Idle {
@@ -39,7 +39,7 @@ impl Idle {
         Ok(Self(all))
     }
 
-    /// Fails if the proxy has closed a connection, since a closed one needs no memory.
+    /// Returns an error if the proxy has closed a connection, because a closed connection uses no memory.
     pub(crate) fn are_all_open(&mut self) -> Result<()> {
         let total = self.0.len();
         let quiet = |connection: &mut Connection<Box<dyn Socket>>| {
@@ -50,7 +50,7 @@ impl Idle {
         Ok(())
     }
 
-    /// Sends another request on every `step`th connection.
+    /// Sends another request on every `step`th idle connection.
     pub(crate) async fn check_some(&mut self, target: &Target, step: usize) -> Result<()> {
         for connection in self.0.iter_mut().step_by(step) {
             connection.exchange(&target.get()).await?;

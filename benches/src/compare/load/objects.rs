@@ -1,4 +1,4 @@
-//! Requests that are no cache hits: misses, revalidations, and concurrent requests for one missing object.
+//! Loads without cache hits: misses, revalidations, and concurrent requests for one object.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::http1::Connection;
 use super::{Tally, Target, fetch};
 
-/// Requests a new object each time.
+/// Sends requests for a different object each time.
 pub(super) async fn misses(target: &Target, connections: usize, duration: Duration) -> Result<Tally> {
     // The object 0 was requested by the check before.
     static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -37,7 +37,7 @@ pub(super) async fn misses(target: &Target, connections: usize, duration: Durati
     Ok(Tally::new(requests, elapsed))
 }
 
-/// Requests each object again when it is stale, at a fixed rate.
+/// Sends requests for stale objects at a fixed rate.
 pub(super) async fn revalidations(target: &Target, rate: u64, connections: usize, duration: Duration) -> Result<Tally> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let objects = rate * STALE_AFTER.as_secs();
@@ -68,7 +68,7 @@ pub(super) async fn revalidations(target: &Target, rate: u64, connections: usize
     Ok(Tally::new(requests, elapsed))
 }
 
-/// Requests a new object on all connections concurrently, for several objects.
+/// Sends concurrent requests for one uncached object, and repeats this with several objects.
 pub(super) async fn cold(target: &Target, clients: usize) -> Result<Tally> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let mut connections = Vec::with_capacity(clients);
@@ -94,7 +94,7 @@ pub(super) async fn cold(target: &Target, clients: usize) -> Result<Tally> {
     Ok(tally)
 }
 
-/// Twice the lifetime of an object.
+/// The time after which an object is requested again: twice its freshness lifetime.
 pub(super) const STALE_AFTER: Duration = Duration::from_secs(2);
 const COLD_OBJECTS: u64 = 10;
 
@@ -106,7 +106,7 @@ async fn sum(mut clients: JoinSet<Result<u64>>) -> Result<u64> {
     Ok(requests)
 }
 
-/// Returns the number of requests that the origin received, including this one.
+/// Returns the number of requests that the origin has received, including this request.
 async fn origin_requests(target: &Target) -> Result<u64> {
     let origin = Target { address: target.origin, path: "/count".to_owned(), certificate: None, ..target.clone() };
     let response = fetch(&origin, &[]).await?;
@@ -114,7 +114,7 @@ async fn origin_requests(target: &Target) -> Result<u64> {
     total(&text).with_context(|| format!("no number of requests from the origin: {text}"))
 }
 
-/// Returns the last number of the first line of numbers. nginx prints connections before requests.
+/// Returns the last number in the first line that consists of numbers.
 fn total(text: &str) -> Option<u64> {
     text.lines().find_map(|line| {
         let numbers: Vec<u64> = line.split_whitespace().map(str::parse).collect::<Result<_, _>>().ok()?;
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parses_the_count_of_the_origin() {
+    fn parses_the_request_count_of_the_origin() {
         let nginx =
             "Active connections: 2 \nserver accepts handled requests\n 7 7 31 \nReading: 0 Writing: 1 Waiting: 1 \n";
         assert_eq!((total(nginx), total("12"), total("none"), total("")), (Some(31), Some(12), None, None));

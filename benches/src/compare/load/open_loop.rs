@@ -1,4 +1,4 @@
-//! Requests at a fixed rate, timed from the instant they are due, which avoids coordinated omission.
+//! A load at a fixed request rate, with latency measured from the scheduled time (no coordinated omission).
 //!
 //! A stall of the proxy counts for each request that is due during the stall.
 
@@ -60,7 +60,7 @@ async fn client(
     Ok(latencies)
 }
 
-/// Schedules the requests over the connections, round robin.
+/// Distributes the scheduled requests over the connections, round robin.
 ///
 /// Sleeps on a thread, since tokio's timers have a resolution of a millisecond, more than most responses take.
 fn pace(started: Instant, rate: u64, total: u64, queues: &[UnboundedSender<Instant>]) {

@@ -1,4 +1,4 @@
-//! WebSocket messages and their echoes.
+//! A load of WebSocket messages, each of which the backend echoes.
 
 use std::time::{Duration, Instant};
 

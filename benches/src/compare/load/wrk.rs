@@ -25,7 +25,7 @@ fn parse(output: &str) -> Result<Tally> {
     Ok(Tally::new(requests, time(elapsed).with_context(|| total.to_owned())?))
 }
 
-/// Parses a number with a unit: `3.01s`, `1.50m`.
+/// Parses a number with a unit, such as `3.01s` or `1.50m`.
 fn time(text: &str) -> Option<Duration> {
     let unit = text.find(|c: char| c.is_ascii_alphabetic())?;
     let number: f64 = text[..unit].parse().ok()?;
@@ -56,31 +56,31 @@ Transfer/sec:      9.79MB
 ";
 
     #[test]
-    fn parses_the_total() {
+    fn parses_the_total_of_wrk_requests() {
         let tally = parse(OUTPUT).unwrap();
         assert_eq!((tally.requests, tally.elapsed), (95034, Duration::from_millis(3100)));
     }
 
     #[test]
-    fn rejects_responses_without_success() {
+    fn rejects_wrk_output_with_unsuccessful_responses() {
         let output = OUTPUT.replace("Requests/sec", "  Non-2xx or 3xx responses: 12\nRequests/sec");
         assert_eq!(parse(&output).unwrap_err().to_string(), "Non-2xx or 3xx responses: 12");
     }
 
     #[test]
-    fn rejects_socket_errors() {
+    fn rejects_wrk_output_with_socket_errors() {
         let errors = "Socket errors: connect 0, read 3, write 0, timeout 1";
         let output = OUTPUT.replace("Requests/sec", &format!("  {errors}\nRequests/sec"));
         assert_eq!(parse(&output).unwrap_err().to_string(), errors);
     }
 
     #[test]
-    fn rejects_output_without_a_total() {
+    fn rejects_wrk_output_without_a_total() {
         assert!(parse("unable to connect to localhost:9402 Connection refused\n").is_err());
     }
 
     #[test]
-    fn parses_times_with_one_unit() {
+    fn parses_wrk_times_with_one_unit() {
         for (text, milliseconds) in [("500.00ms", 500), ("3.10s", 3100), ("1.50m", 90_000), ("0.5h", 1_800_000)] {
             assert_eq!(time(text), Some(Duration::from_millis(milliseconds)), "{text}");
         }

@@ -6,13 +6,25 @@
 //!
 //! | Item | Feature | Content |
 //! |---|---|---|
-//! | [`field_name`] | | A parser of field names that is fast for common ones. |
+//! | [`field_name()`] | `field-name` | A parser of field names that is fast for common ones. |
 //! | [`path`] | `path` | Every decoding of a request path that some server applies. |
+//! | [`Rejection`] | `rejection` | The reason why a layer rejected a request, for error pages, logs and metrics. |
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+#[cfg(feature = "field-name")]
 mod field_name;
 #[cfg(feature = "path")]
 pub mod path;
+#[cfg(feature = "rejection")]
+mod rejection;
 
+#[cfg(feature = "field-name")]
 pub use self::field_name::field_name;
+#[cfg(feature = "rejection")]
+pub use self::rejection::{ProxyErrorType, Rejection, RejectionDetail};
+
+/// Compiles the examples of the README.
+#[cfg(all(doctest, feature = "rejection"))]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;

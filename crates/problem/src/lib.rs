@@ -1,0 +1,112 @@
+//! Middleware for problem details and error pages.
+//!
+//! [`ProblemLayer`] formats the responses of layers that reject requests as the client prefers: as an HTML page, as
+//! `application/problem+json` (RFC 9457), as a gRPC status, or as plain text. It also turns panics into a 500.
+//!
+//! # Example
+//!
+//! ```
+//! use axum::Router;
+//! use axum::body::Body;
+//! use axum::middleware::{self, Next};
+//! use axum::response::Response;
+//! use http::{Request, StatusCode};
+//! use rproxy_problem::{ProblemLayer, Rejection};
+//! use tower::{BoxError, ServiceExt};
+//!
+//! /// A layer that rejects requests.
+//! async fn office_hours(request: Request<Body>, next: Next) -> Response {
+//!     if request.uri().path() != "/closed" {
+//!         return next.run(request).await;
+//!     }
+//!     let rejection = Rejection::new("office_hours", "closed", StatusCode::FORBIDDEN);
+//!     rejection.with_message("This site is open from 9 to 17.").into_response(Body::from("Forbidden\n"))
+//! }
+//!
+//! #[tokio::main(flavor = "current_thread")]
+//! async fn main() -> Result<(), BoxError> {
+//!     let app = Router::new()
+//!         .fallback(async || "open")
+//!         .layer(middleware::from_fn(office_hours))
+//!         .layer(ProblemLayer::new());
+//!
+//!     let request = Request::get("/closed").header("accept", "application/json").body(Body::empty())?;
+//!     let response = app.oneshot(request).await?;
+//!     assert_eq!(response.status(), StatusCode::FORBIDDEN);
+//!     assert_eq!(response.headers()["content-type"], "application/problem+json");
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Responses that are formatted
+//!
+//! Those with an error status and a [`Rejection`] in their extensions, as the layers of rproxy insert. Other layers take
+//! part in the same way. Error responses of the inner service itself have no such extension and pass unchanged.
+//!
+//! | Client | Response |
+//! |---|---|
+//! | `Accept` prefers `text/html`, as that of a browser does when it opens a page | an HTML page with the status and a sentence for the visitor; light or dark |
+//! | `Accept` prefers `application/json` or `application/problem+json` to `text/plain` | `application/problem+json` with `type`, `title`, `status`, and the sentence as `detail` |
+//! | gRPC call (POST with `application/grpc`, `application/grpc-web` or `application/grpc-web-text`) | status 200, no content, `grpc-status` and `grpc-message` |
+//! | any other | the plain text of the layer |
+//!
+//! The [message](Rejection::message) of the rejection is the sentence; without one, a page has a sentence about the status.
+//! The [detail](Rejection::detail) of the rejection appears in no response.
+//!
+//! All but the gRPC responses have `Vary: accept` and, unless a field says otherwise, `Cache-Control: no-store`.
+//! `Retry-After` is added if the rejection has one and the response does not. Responses to HEAD have no content, which
+//! servers would send over HTTP/2.
+//!
+//! The page has no scripts and loads nothing. Its `Content-Security-Policy` replaces that of the response, and allows only
+//! its own style sheet.
+//!
+//! # Panics
+//!
+//! A panic of the inner service becomes a 500 with the reason `panic`, or an error of the body if the response has started.
+//! It fails only its request, and over HTTP/1.1 the connection, since an incomplete chunked body cannot be signalled in
+//! another way. This needs `panic = "unwind"`, which is the default.
+//!
+//! # Hooks
+//!
+//! [`ProblemHooks`] adds a request ID or a note to pages, and the name of a proxy for `Proxy-Status` (RFC 9209), and reports
+//! panics.
+//!
+//! # Order
+//!
+//! Place the layer outside of all layers that reject, and inside of layers that log or count: these find the [`Rejection`] in
+//! the extensions, also that of a gRPC response.
+//!
+//! # Performance
+//!
+//! A request with `Accept` costs one reference count; the field is parsed only for a rejection. A response that is not
+//! an error costs a comparison of its status. Neither allocates.
+//!
+//! # Errors
+//!
+//! Errors of the inner service pass through.
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+mod accept;
+mod body;
+mod future;
+mod grpc;
+mod hooks;
+mod layer;
+mod page;
+mod panic;
+mod presentation;
+mod service;
+
+pub use rproxy_core::Rejection;
+
+pub use self::body::ResponseBody;
+pub use self::future::ResponseFuture;
+pub use self::hooks::{PageTexts, ProblemHooks};
+pub use self::layer::ProblemLayer;
+pub use self::service::ProblemService;
+
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;

@@ -10,15 +10,14 @@ use http::{Request, Response};
 use http_body::Body;
 use rproxy_client_ip::ClientIpLayer;
 use rproxy_router::RouteTable;
-use rproxy_server::{GuardBody, RequestRejection};
+use rproxy_server::GuardBody;
 use rproxy_tls::Certificates;
 use rproxy_upstream::Backends;
 use tower::{BoxError, Service, ServiceBuilder};
 
 use self::router::SiteRouter;
 use crate::config::{Config, TlsHost};
-use crate::error_response::ErrorReason;
-use crate::layers::StackError;
+use crate::layers::{StackError, request_guard};
 use crate::observe::{ObserveLayer, SiteLabel};
 use crate::site::SiteStack;
 use crate::state::ProcessState;
@@ -144,7 +143,7 @@ impl Stack {
             stack.guard = stack.guard.clone().restrict_hosts(move |name, host| {
                 let is_served = certificates.covers(name, host) || hosts.iter().any(|served| served.matches(host));
                 if !is_served {
-                    notices.unserved_host(host, ErrorReason::Request(RequestRejection::Misdirected));
+                    notices.unserved_host(host, &request_guard::misdirected());
                 }
                 is_served
             });

@@ -25,6 +25,9 @@ pub use self::tls::TlsSettings;
 pub use self::upstream::UpstreamSettings;
 pub use self::websocket::WebSocketSettings;
 
+use crate::error_response;
+use crate::rejections::KnownRejection;
+
 mod cache;
 mod client_ip;
 mod compression;
@@ -36,12 +39,28 @@ mod path_filter;
 mod pem;
 mod process;
 pub(crate) mod rate_limit;
-mod request_guard;
-mod routing;
+pub(crate) mod request_guard;
+pub(crate) mod routing;
 mod security_headers;
 mod tls;
 mod upstream;
 mod websocket;
+
+/// Returns the rejections that the layers are known for.
+pub(crate) fn rejections() -> impl Iterator<Item = &'static KnownRejection> {
+    let of_layers = [
+        request_guard::REJECTIONS,
+        path_filter::REJECTIONS,
+        websocket::REJECTIONS,
+        cache::REJECTIONS,
+        upstream::REJECTIONS,
+        rate_limit::REJECTIONS,
+        forward_headers::REJECTIONS,
+        routing::REJECTIONS,
+        error_response::REJECTIONS,
+    ];
+    of_layers.into_iter().flatten()
+}
 
 /// An error that prevents the layer stack from being built.
 #[derive(Debug, thiserror::Error)]

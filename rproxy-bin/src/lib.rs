@@ -85,6 +85,7 @@ mod optional_layer;
 pub mod preflight;
 mod proxy;
 mod redirect;
+mod rejections;
 mod reload;
 mod run;
 mod service_manager;

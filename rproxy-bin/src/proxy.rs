@@ -23,7 +23,7 @@ use crate::admin::{Admin, MetricsFormat};
 use crate::component_metrics;
 use crate::config::{Config, Reload, Setting, UnmetRequirements, settings};
 use crate::edge::Stack;
-use crate::error_response::ErrorResponseLayer;
+use crate::error_response::{ErrorHooks, ErrorResponseLayer};
 use crate::logging;
 use crate::observe::Writer;
 use crate::redirect::{HttpsRedirect, RedirectPorts};
@@ -88,7 +88,9 @@ impl Proxy {
         let https_redirect = ServiceSlot::new(to_https(&stack, &config));
         let redirect = redirect_server(&config).map(|server| {
             let slot = Arc::clone(&https_redirect);
-            let layers = ServiceBuilder::new().layer(ErrorResponseLayer::new()).layer(RequestGuardLayer::new());
+            let layers = ServiceBuilder::new()
+                .layer(ErrorResponseLayer::with_hooks(ErrorHooks::default()))
+                .layer(RequestGuardLayer::new());
             server.inherit(Arc::clone(&inherited)).start(move |_| layers.service(slot.service()))
         });
         let draining = Arc::<AtomicBool>::default();

@@ -11,11 +11,11 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, LOCATION};
 use http::uri::Authority;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
+use rproxy_core::Rejection;
 use rproxy_router::{RouteTable, request_host};
-use rproxy_server::RequestRejection;
 use tower_service::Service;
 
-use crate::error_response::ErrorReason;
+use crate::layers::routing::unknown_host;
 use crate::observe::Notices;
 
 /// The ports that determine the port in a redirect to HTTPS.
@@ -62,10 +62,11 @@ impl HttpsRedirect {
     fn respond<B>(&self, request: &Request<B>) -> Response<&'static str> {
         let host = request_host(request);
         match redirect(request, self.ports) {
-            None => rejection(StatusCode::BAD_REQUEST, ErrorReason::Request(RequestRejection::BadHost)),
+            None => respond(Rejection::new("https_redirect", "bad_host", StatusCode::BAD_REQUEST)),
             Some(_) if self.table.site(&host).is_none() => {
-                self.notices.unserved_host(&host, ErrorReason::UnknownHost);
-                rejection(StatusCode::NOT_FOUND, ErrorReason::UnknownHost)
+                let rejection = unknown_host(StatusCode::NOT_FOUND);
+                self.notices.unserved_host(&host, &rejection);
+                respond(rejection)
             }
             Some(response) => response,
         }
@@ -115,15 +116,14 @@ pub(crate) fn permanent(method: &Method, location: HeaderValue) -> Response<&'st
     response
 }
 
-/// Returns an error response with this status and reason.
-pub(crate) fn rejection(status: StatusCode, reason: ErrorReason) -> Response<&'static str> {
-    let mut response = match status {
-        StatusCode::BAD_REQUEST => text(status, "Bad Request\n"),
-        StatusCode::MISDIRECTED_REQUEST => text(status, "Misdirected Request\n"),
-        _ => text(status, "Not Found\n"),
+/// Returns the response to a rejected request.
+pub(crate) fn respond(rejection: Rejection) -> Response<&'static str> {
+    let text = match rejection.status() {
+        StatusCode::BAD_REQUEST => "Bad Request\n",
+        StatusCode::MISDIRECTED_REQUEST => "Misdirected Request\n",
+        _ => "Not Found\n",
     };
-    response.extensions_mut().insert(reason);
-    response
+    rejection.into_response(text)
 }
 
 /// Returns a response with a plain-text body.

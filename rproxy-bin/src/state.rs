@@ -11,7 +11,7 @@ use rproxy_ws_passthrough::WsPassthroughLayer;
 use crate::close_codes::CloseCodes;
 use crate::config::{AccessLog, BlockedPathResponse, Config, RouteConfig, settings};
 use crate::edge::{Routes, Stack};
-use crate::error_response::ErrorResponseLayer;
+use crate::error_response::{ErrorHooks, ErrorResponseLayer};
 use crate::layers::StackError;
 use crate::layers::rate_limit::RateLimit;
 use crate::observe::{Format, Metrics, ObserveLayer, SiteLabel, Writer};
@@ -250,8 +250,9 @@ impl Builder<'_> {
         let has_upgrades = config.websocket.upgrades.is_some();
         let store = self.kept.cache.clone().filter(|_| config.cache.enabled);
         let stack = SiteStack {
-            error_response: ErrorResponseLayer::new()
-                .close_on_blocked_path(config.path_filter.status == BlockedPathResponse::Close),
+            error_response: ErrorResponseLayer::with_hooks(
+                ErrorHooks::default().close_on_blocked_path(config.path_filter.status == BlockedPathResponse::Close),
+            ),
             security_headers: config.security_headers.layer(),
             rate_limit: self.rate_limit(site, route, config, parent)?.map(|limit| limit.layer),
             guard: config.request_guard.layer(),

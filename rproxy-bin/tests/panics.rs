@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame};
 use rproxy::Config;
-use rproxy::error_response::ErrorResponseLayer;
+use rproxy::error_response::{ErrorHooks, ErrorResponseLayer};
 use rproxy::observe::{Metrics, ObserveLayer};
 use rproxy_server::{RequestBody, RunningServer, Server};
 use tower::{BoxError, ServiceBuilder, service_fn};
@@ -89,7 +89,7 @@ fn panic_fails_one_request_and_is_counted_and_logged() {
         .start(move |_| {
             ServiceBuilder::new()
                 .layer(observe.clone())
-                .layer(ErrorResponseLayer::new())
+                .layer(ErrorResponseLayer::with_hooks(ErrorHooks::default()))
                 .service(service_fn(response::<RequestBody>))
         })
         .unwrap();

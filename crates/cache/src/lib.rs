@@ -133,7 +133,7 @@
 //!
 //! Errors of the inner service pass through, unless a stale response may be served instead. A body that fails or
 //! exceeds the limit reaches the client unchanged, and is not stored as complete. The layer itself responds only to
-//! `only-if-cached` requests that it cannot serve, with 504.
+//! `only-if-cached` requests that it cannot serve, with 504 and a [`Rejection`] in the extensions.
 //!
 //! `stale-while-revalidate` and request coalescing need a tokio runtime. Without one, stale responses are revalidated
 //! first and each request is forwarded.
@@ -169,6 +169,8 @@ mod service;
 mod set_cookie;
 mod store;
 mod tier;
+
+pub use rproxy_core::Rejection;
 
 pub use self::body::ResponseBody;
 pub use self::body::error::BodyError;

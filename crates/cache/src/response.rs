@@ -5,6 +5,7 @@ mod multipart;
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
+use rproxy_core::{ProxyErrorType, Rejection};
 
 use self::multipart::Multipart;
 use crate::body::ResponseBody;
@@ -92,9 +93,9 @@ pub(crate) fn add_status<B>(response: &mut Response<ResponseBody<B>>, member: Me
 /// Builds the 504 response to a request with `only-if-cached`.
 // RFC 9111 §5.2.1.7
 pub(crate) fn gateway_timeout<B>(member: Member) -> Response<ResponseBody<B>> {
-    let mut response = Response::new(ResponseBody::stored(Bytes::from_static(b"Gateway Timeout\n")));
-    *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    let mut response = Rejection::new("cache", "only_if_cached", StatusCode::GATEWAY_TIMEOUT)
+        .with_error_type(ProxyErrorType::ProxyInternalResponse)
+        .into_response(ResponseBody::stored(Bytes::from_static(b"Gateway Timeout\n")));
     response.headers_mut().insert(CACHE_STATUS, member.into_value());
     response.extensions_mut().insert(CacheStatus::OnlyIfCached);
     response

@@ -5,9 +5,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{Response, StatusCode};
 use http_body_util::{Either, Full};
 use pin_project_lite::pin_project;
+use rproxy_core::{ProxyErrorType, Rejection};
 
 /// The body of the inner service's response, or of the error response for a missing peer address.
 pub type ResponseBody<B> = Either<B, Full<Bytes>>;
@@ -50,8 +51,7 @@ where
 fn no_peer_address<B>() -> Response<ResponseBody<B>> {
     const MISSING: &str = "no peer address: the server must insert rproxy_client_ip::PeerAddr into each request; \
         in axum, enable the feature `axum` and serve with into_make_service_with_connect_info::<SocketAddr>()\n";
-    let mut response = Response::new(Either::Right(Full::new(Bytes::from_static(MISSING.as_bytes()))));
-    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    response
+    Rejection::new("client_ip", "no_peer_address", StatusCode::INTERNAL_SERVER_ERROR)
+        .with_error_type(ProxyErrorType::ProxyConfigurationError)
+        .into_response(Either::Right(Full::new(Bytes::from_static(MISSING.as_bytes()))))
 }

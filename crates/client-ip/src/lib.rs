@@ -64,7 +64,7 @@
 //! # Errors
 //!
 //! Without a peer address the layer responds with 500, and the body names the missing piece: [`PeerAddr`], or axum's
-//! `into_make_service_with_connect_info::<SocketAddr>()`.
+//! `into_make_service_with_connect_info::<SocketAddr>()`. The response has a [`Rejection`] in its extensions.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -86,6 +86,8 @@ mod published_ranges;
 mod resolve;
 mod service;
 mod trusted_proxies;
+
+pub use rproxy_core::Rejection;
 
 pub use self::cidr::{Cidr, CidrError};
 pub use self::extensions::{ClientIp, PeerAddr, TrustedPeer};

@@ -9,6 +9,7 @@ use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
 use http::{Response, StatusCode};
 use http_body_util::{Either, Full};
 use pin_project_lite::pin_project;
+use rproxy_core::{ProxyErrorType, Rejection};
 
 use crate::decision::ForwardHeadersDecision;
 use crate::hop_by_hop;
@@ -36,24 +37,27 @@ impl<F> ResponseFuture<F> {
     }
 
     pub(crate) fn loop_detected() -> Self {
-        let (status, decision) = (StatusCode::LOOP_DETECTED, ForwardHeadersDecision::LoopDetected);
-        Self::local(status, "text/plain; charset=utf-8", Bytes::from_static(b"Loop Detected\n"), decision)
+        let rejection = Rejection::new("forward_headers", "loop", StatusCode::LOOP_DETECTED)
+            .with_error_type(ProxyErrorType::ProxyLoopDetected);
+        Self::local(rejection.into_response(Full::new(Bytes::from_static(b"Loop Detected\n"))))
     }
 
     pub(crate) fn options() -> Self {
-        let decision = ForwardHeadersDecision::FinalRecipient;
-        Self::local(StatusCode::OK, "text/plain; charset=utf-8", Bytes::new(), decision)
+        Self::final_recipient("text/plain; charset=utf-8", Bytes::new())
     }
 
     pub(crate) fn trace(text: String) -> Self {
-        Self::local(StatusCode::OK, "message/http", text.into(), ForwardHeadersDecision::FinalRecipient)
+        Self::final_recipient("message/http", text.into())
     }
 
-    fn local(status: StatusCode, media_type: &'static str, body: Bytes, decision: ForwardHeadersDecision) -> Self {
+    fn final_recipient(media_type: &'static str, body: Bytes) -> Self {
         let mut response = Response::new(Full::new(body));
-        *response.status_mut() = status;
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
-        response.extensions_mut().insert(decision);
+        response.extensions_mut().insert(ForwardHeadersDecision::FinalRecipient);
+        Self::local(response)
+    }
+
+    fn local(response: Response<Full<Bytes>>) -> Self {
         Self { inner: None, id: None, local_response: Some(Box::new(response)) }
     }
 }

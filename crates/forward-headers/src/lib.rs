@@ -83,7 +83,7 @@
 //! | 508 | the request has passed this proxy eight times, by its `Via` |
 //! | 200 | `OPTIONS` or `TRACE` with `Max-Forwards: 0` (RFC 9110 §7.6.2) |
 //!
-//! Such a response has a [`ForwardHeadersDecision`] in its extensions.
+//! A 508 has a [`Rejection`] in its extensions, and a 200 a [`ForwardHeadersDecision`].
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -112,6 +112,8 @@ mod trace_context;
 mod trust;
 mod vendor_fields;
 mod via;
+
+pub use rproxy_core::Rejection;
 
 pub use self::decision::ForwardHeadersDecision;
 pub use self::future::{ResponseBody, ResponseFuture};

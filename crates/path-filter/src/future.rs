@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{Response, StatusCode};
 use http_body_util::{Either, Full};
 use pin_project_lite::pin_project;
+use rproxy_core::{ProxyErrorType, Rejection, RejectionDetail};
 
 use crate::decision::PathFilterDecision;
 
@@ -23,18 +24,23 @@ pin_project! {
         // `None`: the request is rejected.
         #[pin]
         inner: Option<F>,
-        decision: Option<PathFilterDecision>,
+        // The rule that blocks the path.
+        rule: Option<Arc<str>>,
         status: StatusCode,
     }
 }
 
 impl<F> ResponseFuture<F> {
-    pub(crate) fn inner(inner: F, decision: Option<PathFilterDecision>) -> Self {
-        Self { inner: Some(inner), decision, status: StatusCode::NOT_FOUND }
+    pub(crate) fn allowed(inner: F) -> Self {
+        Self { inner: Some(inner), rule: None, status: StatusCode::NOT_FOUND }
+    }
+
+    pub(crate) fn would_block(inner: F, rule: Arc<str>) -> Self {
+        Self { inner: Some(inner), rule: Some(rule), status: StatusCode::NOT_FOUND }
     }
 
     pub(crate) fn blocked(rule: Arc<str>, status: StatusCode) -> Self {
-        Self { inner: None, decision: Some(PathFilterDecision::Blocked { rule }), status }
+        Self { inner: None, rule: Some(rule), status }
     }
 }
 
@@ -46,24 +52,27 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let mut response = match this.inner.as_pin_mut() {
-            Some(inner) => ready!(inner.poll(cx))?.map(Either::Left),
-            None => rejection(*this.status),
+        let Some(inner) = this.inner.as_pin_mut() else {
+            return Poll::Ready(Ok(rejection(this.rule.take(), *this.status)));
         };
-        if let Some(decision) = this.decision.take() {
-            response.extensions_mut().insert(decision);
+        let mut response = ready!(inner.poll(cx))?.map(Either::Left);
+        if let Some(rule) = this.rule.take() {
+            response.extensions_mut().insert(PathFilterDecision::WouldBlock { rule });
         }
         Poll::Ready(Ok(response))
     }
 }
 
-fn rejection<B>(status: StatusCode) -> Response<ResponseBody<B>> {
+fn rejection<B>(rule: Option<Arc<str>>, status: StatusCode) -> Response<ResponseBody<B>> {
     let text = match status {
         StatusCode::NOT_FOUND => Bytes::from_static(b"Not Found\n"),
         _ => Bytes::from(format!("{}\n", status.canonical_reason().unwrap_or("Blocked"))),
     };
-    let mut response = Response::new(Either::Right(Full::new(text)));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    response
+    let rejection =
+        Rejection::new("path_filter", "blocked_path", status).with_error_type(ProxyErrorType::HttpRequestDenied);
+    let rejection = match rule {
+        Some(rule) => rejection.with_detail(RejectionDetail::Rule(rule)),
+        None => rejection,
+    };
+    rejection.into_response(Either::Right(Full::new(text)))
 }

@@ -81,8 +81,8 @@
 //! | 404, or [another status](PathFilterLayer::status) | a rule blocks the path, or the path has too many decodings to check |
 //! | 400 | the path is ambiguous, with [`reject_ambiguous`](PathFilterLayer::reject_ambiguous) |
 //!
-//! The response has a [`PathFilterDecision`] in its extensions. With [`shadow`](PathFilterLayer::shadow) all requests
-//! are forwarded, and only the decision is recorded. A forwarded path is not changed. An invalid glob is a
+//! The response has a [`Rejection`] with the rule in its extensions. With [`shadow`](PathFilterLayer::shadow) all requests
+//! are forwarded, and only a [`PathFilterDecision`] is recorded. A forwarded path is not changed. An invalid glob is a
 //! [`PathRulesError`] when the rules are built.
 //!
 //! # Below a router
@@ -128,6 +128,8 @@ mod rule;
 mod rules;
 mod service;
 mod strict_paths;
+
+pub use rproxy_core::Rejection;
 
 pub use self::decision::PathFilterDecision;
 pub use self::error::PathRulesError;

@@ -8,7 +8,6 @@ use rproxy_core::path::is_ambiguous;
 use tower_service::Service;
 
 use crate::config::Config;
-use crate::decision::PathFilterDecision;
 use crate::future::{ResponseBody, ResponseFuture};
 use crate::original_uri::original_uri;
 use crate::rules::PathRules;
@@ -77,10 +76,8 @@ where
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
         match self.rejection(original_uri(&request)) {
-            None => ResponseFuture::inner(self.inner.call(request), None),
-            Some((rule, _)) if self.config.shadow => {
-                ResponseFuture::inner(self.inner.call(request), Some(PathFilterDecision::WouldBlock { rule }))
-            }
+            None => ResponseFuture::allowed(self.inner.call(request)),
+            Some((rule, _)) if self.config.shadow => ResponseFuture::would_block(self.inner.call(request), rule),
             Some((rule, status)) => ResponseFuture::blocked(rule, status),
         }
     }

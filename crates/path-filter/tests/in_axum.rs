@@ -5,7 +5,7 @@ use axum::Router;
 use axum::body::Body;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
-use rproxy_path_filter::{PathFilterDecision, PathFilterLayer, PathRules};
+use rproxy_path_filter::{PathFilterDecision, PathFilterLayer, PathRules, Rejection};
 use tower::ServiceExt;
 
 fn app(layer: PathFilterLayer) -> Router {
@@ -17,12 +17,13 @@ async fn get(app: Router, path: &str) -> axum::response::Response {
 }
 
 #[tokio::test]
-async fn rejects_blocked_path_with_404_and_records_the_rule() {
+async fn rejects_blocked_path_with_404_and_names_the_rule_in_the_rejection() {
     let response = get(app(PathFilterLayer::new(PathRules::sensitive())), "/.git/config").await;
     assert_eq!(response.status(), StatusCode::NOT_FOUND);
     assert_eq!(response.headers()["content-type"], "text/plain; charset=utf-8");
-    let decision = response.extensions().get::<PathFilterDecision>().unwrap();
-    assert!(matches!(decision, PathFilterDecision::Blocked { rule } if rule.contains("git")), "{decision:?}");
+    let rejection = response.extensions().get::<Rejection>().unwrap();
+    assert_eq!((rejection.layer(), rejection.reason()), ("path_filter", "blocked_path"));
+    assert!(rejection.rule().unwrap().contains("git"), "{rejection}");
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "Not Found\n");
 }
 

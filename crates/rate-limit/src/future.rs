@@ -5,12 +5,13 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, Response, StatusCode};
 use pin_project_lite::pin_project;
+use rproxy_core::Rejection;
 use tower_service::Service;
 
 use crate::body::ResponseBody;
-use crate::decision::RateLimitDecision;
+use crate::decision::{DEFAULT_RETRY_AFTER, RateLimitDecision};
 use crate::in_flight::Permit;
 use crate::policies::Verdict;
 use crate::store_check::StoreCheck;
@@ -159,16 +160,26 @@ fn write_fields(verdict: &Verdict, headers: &mut HeaderMap) {
 }
 
 fn rejection<B>(decision: Option<RateLimitDecision>) -> Response<ResponseBody<B>> {
-    let (status, text) = match decision {
+    let new = |reason, status| Rejection::new("rate_limit", reason, status);
+    let (rejection, text) = match decision {
         // The decision names the missing layer: it helps the program's author, but not the client.
-        Some(RateLimitDecision::MissingKey(_)) => {
-            (StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error: the request has no rate limit key\n")
+        Some(RateLimitDecision::MissingKey(_)) => (
+            new("unkeyed", StatusCode::INTERNAL_SERVER_ERROR),
+            "Internal Server Error: the request has no rate limit key\n",
+        ),
+        Some(RateLimitDecision::FailedClosed) => (
+            new("limiter_unavailable", StatusCode::SERVICE_UNAVAILABLE).with_retry_after(DEFAULT_RETRY_AFTER),
+            "Service Unavailable\n",
+        ),
+        Some(RateLimitDecision::Rejected { retry_after }) => {
+            (new("rate_limited", StatusCode::TOO_MANY_REQUESTS).with_retry_after(retry_after), "Too Many Requests\n")
         }
-        Some(RateLimitDecision::FailedClosed) => (StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable\n"),
-        _ => (StatusCode::TOO_MANY_REQUESTS, "Too Many Requests\n"),
+        _ => (
+            new("rate_limited", StatusCode::TOO_MANY_REQUESTS)
+                .with_cause("too_many_in_flight")
+                .with_retry_after(DEFAULT_RETRY_AFTER),
+            "Too Many Requests\n",
+        ),
     };
-    let mut response = Response::new(ResponseBody::rejection(text));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    response
+    rejection.into_response(ResponseBody::rejection(text))
 }

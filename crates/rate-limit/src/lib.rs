@@ -87,7 +87,8 @@
 //! | 503 | The store does not respond, with [`StoreFallback::Closed`] |
 //! | 500 | The request has no `ClientIp`: `ClientIpLayer` is missing, or is further inside |
 //!
-//! Each response has a [`RateLimitDecision`] in its extensions. Errors of the inner service pass through.
+//! Each response has a [`RateLimitDecision`] in its extensions, and that to a rejected request also a [`Rejection`]. Errors
+//! of the inner service pass through.
 //!
 //! # Performance
 //!
@@ -134,6 +135,8 @@ mod store_check;
 mod time;
 
 pub use governor::clock;
+
+pub use rproxy_core::Rejection;
 
 pub use self::body::ResponseBody;
 pub use self::builder::{RateLimitLayerBuilder, RateLimitLayerError};

@@ -4,9 +4,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{Request, Response, StatusCode};
 use http_body_util::{Either, Full};
 use pin_project_lite::pin_project;
+use rproxy_core::{ProxyErrorType, Rejection};
 use tower_service::Service;
 
 use crate::router::RouteMatch;
@@ -30,7 +31,7 @@ pin_project! {
         /// Waits until the service of the route is ready.
         Ready { service: S, request: Option<Request<ReqBody>> },
         Called { #[pin] future: F },
-        Rejected { status: StatusCode, reason: &'static str },
+        Rejected { reason: RejectedRoute },
     }
 }
 
@@ -42,8 +43,27 @@ where
         Self { found: Some(found), state: State::Ready { service, request: Some(request) } }
     }
 
-    pub(crate) fn rejected(status: StatusCode, reason: &'static str) -> Self {
-        Self { found: None, state: State::Rejected { status, reason } }
+    pub(crate) fn rejected(reason: RejectedRoute) -> Self {
+        Self { found: None, state: State::Rejected { reason } }
+    }
+}
+
+/// The reason why a request has no route.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum RejectedRoute {
+    UnknownHost,
+    AmbiguousPath,
+}
+
+impl RejectedRoute {
+    fn response<B>(self) -> Response<Either<B, Full<Bytes>>> {
+        let (reason, status, text) = match self {
+            Self::UnknownHost => ("unknown_host", StatusCode::NOT_FOUND, "unknown host\n"),
+            Self::AmbiguousPath => ("ambiguous_path", StatusCode::BAD_REQUEST, "ambiguous path\n"),
+        };
+        Rejection::new("router", reason, status)
+            .with_error_type(ProxyErrorType::HttpRequestError)
+            .into_response(Either::Right(Full::from(text)))
     }
 }
 
@@ -70,13 +90,7 @@ where
                     }
                     return Poll::Ready(Ok(response.map(Either::Left)));
                 }
-                StateProjection::Rejected { status, reason } => {
-                    let mut response = Response::new(Either::Right(Full::from(*reason)));
-                    *response.status_mut() = *status;
-                    let text = HeaderValue::from_static("text/plain; charset=utf-8");
-                    response.headers_mut().insert(header::CONTENT_TYPE, text);
-                    return Poll::Ready(Ok(response));
-                }
+                StateProjection::Rejected { reason } => return Poll::Ready(Ok(reason.response())),
             }
         }
     }

@@ -59,7 +59,8 @@
 //!
 //! # Decisions
 //!
-//! [`RouteMatch`] is in the extensions of each response. [`RouteTable`] is the decision without a service.
+//! [`RouteMatch`] is in the extensions of each response, or a [`Rejection`] in that to a rejected request. [`RouteTable`] is
+//! the decision without a service.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -69,6 +70,8 @@ mod host;
 mod pattern;
 mod router;
 mod table;
+
+pub use rproxy_core::Rejection;
 
 pub use self::error::RouterError;
 pub use self::future::ResponseFuture;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use http_body_util::{Either, Full};
 use tower_service::Service;
 
 use crate::error::RouterError;
-use crate::future::ResponseFuture;
+use crate::future::{RejectedRoute, ResponseFuture};
 use crate::host::request_host;
 use crate::table::{Found, Route, RouteTable};
 
@@ -143,8 +143,8 @@ where
                 let found = RouteMatch { site: Arc::clone(&site.name), route };
                 ResponseFuture::forwarded(service.clone(), request, found)
             }
-            Found::UnknownHost => ResponseFuture::rejected(StatusCode::NOT_FOUND, "unknown host\n"),
-            Found::AmbiguousPath { .. } => ResponseFuture::rejected(StatusCode::BAD_REQUEST, "ambiguous path\n"),
+            Found::UnknownHost => ResponseFuture::rejected(RejectedRoute::UnknownHost),
+            Found::AmbiguousPath { .. } => ResponseFuture::rejected(RejectedRoute::AmbiguousPath),
         }
     }
 }

@@ -18,6 +18,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{Either, Full};
+use rproxy_core::{ProxyErrorType, Rejection};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -174,11 +175,10 @@ where
     }
 }
 
-/// Response extension: the reason that [`RequestGuardLayer`] rejected the request.
+/// The reason why [`RequestGuardLayer`] rejected the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum RequestRejection {
-    /// 400, 408, 414, 431 or 501: the server rejected the request head.
+pub(crate) enum RequestRejection {
+    /// 400, 408, 414, 431 or 501: the server rejected the head.
     Head(RejectedHead),
     /// 400: the `Host` field is missing, repeated or invalid (RFC 9112 §3.2).
     BadHost,
@@ -199,8 +199,8 @@ pub enum RequestRejection {
 }
 
 impl RequestRejection {
-    /// Returns the status code of the error response.
-    pub fn status(self) -> StatusCode {
+    /// Returns the status of the response.
+    fn status(self) -> StatusCode {
         match self {
             Self::Head(RejectedHead::TargetTooLong) => StatusCode::URI_TOO_LONG,
             Self::Head(RejectedHead::TooLarge) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -217,10 +217,33 @@ impl RequestRejection {
         }
     }
 
-    /// Returns whether the request was rejected because its head is not a valid HTTP request.
-    #[cfg(feature = "server")]
-    pub(crate) fn is_malformed(self) -> bool {
-        matches!(self, Self::Head(_) | Self::BadHost | Self::HostMismatch | Self::BadTarget | Self::Connect)
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Head(RejectedHead::Malformed) => "malformed",
+            Self::Head(RejectedHead::Framing | RejectedHead::UnknownCoding) => "framing",
+            Self::Head(RejectedHead::TargetTooLong) => "target_too_long",
+            Self::Head(RejectedHead::TooLarge) => "head_too_large",
+            Self::Head(RejectedHead::TooSlow) => "head_too_slow",
+            Self::BadHost => "bad_host",
+            Self::HostMismatch => "host_mismatch",
+            Self::BadTarget => "bad_target",
+            Self::Connect => "connect",
+            Self::Misdirected => "misdirected",
+            Self::BodyTooLarge => "body_too_large",
+            Self::BodyTooSlow => "body_too_slow",
+            Self::BodyBroken => "body_broken",
+        }
+    }
+
+    fn rejection(self) -> Rejection {
+        let rejection = Rejection::new(LAYER, self.reason(), self.status());
+        match self {
+            Self::Connect => rejection,
+            Self::Head(RejectedHead::UnknownCoding) => {
+                rejection.with_cause("unknown_coding").with_error_type(ProxyErrorType::HttpRequestError)
+            }
+            _ => rejection.with_error_type(ProxyErrorType::HttpRequestError),
+        }
     }
 
     fn text(self) -> &'static str {
@@ -237,6 +260,51 @@ impl RequestRejection {
             Self::Connect => "Method Not Allowed\n",
             Self::Misdirected => "Misdirected Request\n",
             Self::BodyTooLarge => "Content Too Large\n",
+        }
+    }
+}
+
+/// The layer's name in a [`Rejection`].
+const LAYER: &str = "request_guard";
+
+/// Returns whether [`RequestGuardLayer`] rejected the head, because it is not a valid request.
+#[cfg(feature = "server")]
+pub(crate) fn is_malformed_head(rejection: &Rejection) -> bool {
+    let is_of_body = rejection.reason().starts_with("body_");
+    rejection.layer() == LAYER && !is_of_body && rejection.reason() != RequestRejection::Misdirected.reason()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rejection_has_its_reason_and_error_type() {
+        use RejectedHead::{Framing, Malformed, TargetTooLong, TooLarge, TooSlow, UnknownCoding};
+        use RequestRejection as R;
+        let (denied, error) = ("http_request_denied", "http_request_error");
+        for (rejection, status, reason, cause, error_type) in [
+            (R::Head(Malformed), 400, "malformed", "malformed", error),
+            (R::Head(Framing), 400, "framing", "framing", error),
+            (R::Head(UnknownCoding), 501, "framing", "unknown_coding", error),
+            (R::Head(TargetTooLong), 414, "target_too_long", "target_too_long", error),
+            (R::Head(TooLarge), 431, "head_too_large", "head_too_large", error),
+            (R::Head(TooSlow), 408, "head_too_slow", "head_too_slow", error),
+            (R::BadHost, 400, "bad_host", "bad_host", error),
+            (R::HostMismatch, 400, "host_mismatch", "host_mismatch", error),
+            (R::BadTarget, 400, "bad_target", "bad_target", error),
+            (R::Connect, 405, "connect", "connect", denied),
+            (R::Misdirected, 421, "misdirected", "misdirected", error),
+            (R::BodyTooLarge, 413, "body_too_large", "body_too_large", error),
+            (R::BodyTooSlow, 408, "body_too_slow", "body_too_slow", error),
+            (R::BodyBroken, 400, "body_broken", "body_broken", error),
+        ] {
+            let rejection = rejection.rejection();
+            assert_eq!(rejection.status(), status, "{reason}");
+            let names = (rejection.reason(), rejection.cause(), rejection.error_type().as_str());
+            assert_eq!(names, (reason, cause, error_type));
+            #[cfg(feature = "server")]
+            assert_eq!(is_malformed_head(&rejection), !reason.starts_with("body_") && status != 421, "{reason}");
         }
     }
 }

@@ -52,7 +52,7 @@
 //! HTTP/1.1 requests without content take a fast path in this crate; hyper serves all others. Before hyper parses them,
 //! the message framing is checked on the raw bytes. A message that is ambiguous (RFC 9112 §6.3), malformed, too large
 //! or too slow reaches the service as a request with the extension [`RejectedHead`], so that the application logs and
-//! counts it. [`RequestGuardLayer`] turns it into a response.
+//! counts it. [`RequestGuardLayer`] turns it into a response with a [`Rejection`] in its extensions.
 //!
 //! | Request extension | Content |
 //! |---|---|
@@ -133,11 +133,12 @@ mod worker;
 
 use std::sync::Arc;
 
+pub use rproxy_core::Rejection;
+
 #[cfg(feature = "tls")]
 pub use self::client_certificate::{ClientCertificate, ClientCertificateLayer, ClientCertificateService};
 pub use self::guard::{
-    GuardBody, RequestBodyError, RequestGuardLayer, RequestGuardService, RequestRejection, ResponseFuture,
-    normalized_host,
+    GuardBody, RequestBodyError, RequestGuardLayer, RequestGuardService, ResponseFuture, normalized_host,
 };
 pub use self::rejected_head::RejectedHead;
 #[cfg(feature = "server")]

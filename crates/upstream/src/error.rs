@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{Response, StatusCode};
 use http_body::Body;
+use rproxy_core::{ProxyErrorType, Rejection, RejectionDetail};
 
 use crate::body::UpstreamBody;
 
@@ -101,22 +102,27 @@ impl ProxyErrorKind {
         Self::HttpUpgradeFailed,
     ];
 
-    /// Returns the error type of `Proxy-Status` (RFC 9209), such as `connection_refused`.
+    /// Returns the name of the error type, such as `connection_refused`.
     pub fn as_str(self) -> &'static str {
+        self.error_type().as_str()
+    }
+
+    /// Returns the error type of `Proxy-Status` (RFC 9209).
+    pub fn error_type(self) -> ProxyErrorType {
         match self {
-            Self::DnsError => "dns_error",
-            Self::ConnectionRefused => "connection_refused",
-            Self::ConnectionTimeout => "connection_timeout",
-            Self::DestinationIpUnroutable => "destination_ip_unroutable",
-            Self::TlsCertificateError => "tls_certificate_error",
-            Self::TlsProtocolError => "tls_protocol_error",
-            Self::ConnectionTerminated => "connection_terminated",
-            Self::HttpResponseTimeout => "http_response_timeout",
-            Self::HttpProtocolError => "http_protocol_error",
-            Self::HttpRequestError => "http_request_error",
-            Self::DestinationUnavailable => "destination_unavailable",
-            Self::ConnectionLimitReached => "connection_limit_reached",
-            Self::HttpUpgradeFailed => "http_upgrade_failed",
+            Self::DnsError => ProxyErrorType::DnsError,
+            Self::ConnectionRefused => ProxyErrorType::ConnectionRefused,
+            Self::ConnectionTimeout => ProxyErrorType::ConnectionTimeout,
+            Self::DestinationIpUnroutable => ProxyErrorType::DestinationIpUnroutable,
+            Self::TlsCertificateError => ProxyErrorType::TlsCertificateError,
+            Self::TlsProtocolError => ProxyErrorType::TlsProtocolError,
+            Self::ConnectionTerminated => ProxyErrorType::ConnectionTerminated,
+            Self::HttpResponseTimeout => ProxyErrorType::HttpResponseTimeout,
+            Self::HttpProtocolError => ProxyErrorType::HttpProtocolError,
+            Self::HttpRequestError => ProxyErrorType::HttpRequestError,
+            Self::DestinationUnavailable => ProxyErrorType::DestinationUnavailable,
+            Self::ConnectionLimitReached => ProxyErrorType::ConnectionLimitReached,
+            Self::HttpUpgradeFailed => ProxyErrorType::HttpUpgradeFailed,
         }
     }
 
@@ -170,15 +176,16 @@ impl ProxyError {
             StatusCode::BAD_REQUEST => "Bad Request\n",
             _ => "Bad Gateway\n",
         };
-        let mut response = Response::new(UpstreamBody::full(Bytes::from_static(text.as_bytes())));
-        *response.status_mut() = status;
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        let mut rejection = Rejection::new("upstream", "upstream", status)
+            .with_cause(self.kind.as_str())
+            .with_error_type(self.kind.error_type());
         if status == StatusCode::SERVICE_UNAVAILABLE {
-            let after = self.retry_after.unwrap_or_default();
-            // Rounded up, because a client that retries too early is rejected again.
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_millis().div_ceil(1000).max(1) as u64));
+            rejection = rejection.with_retry_after(self.retry_after.unwrap_or_default());
         }
+        if let Some(backend) = &self.backend {
+            rejection = rejection.with_detail(RejectionDetail::Backend(Arc::clone(backend)));
+        }
+        let mut response = rejection.into_response(UpstreamBody::full(Bytes::from_static(text.as_bytes())));
         response.extensions_mut().insert(self);
         response
     }

@@ -1,7 +1,7 @@
 //! A `tower` service that forwards requests to backends: connection pools, load balancing, health checks, retries.
 //!
 //! [`Upstream`] is the innermost service of a reverse proxy. It never returns an `Err`: a failed exchange is a response
-//! with status 502, 503 or 504 and a [`ProxyError`] in its extensions.
+//! with status 502, 503 or 504, and a [`ProxyError`] and a [`Rejection`] in its extensions.
 //!
 //! # Examples
 //!
@@ -148,6 +148,8 @@ mod stale_addresses;
 mod timeouts;
 mod tls;
 mod trailers;
+
+pub use rproxy_core::Rejection;
 
 pub use self::backend::{Backend, BackendError, Protocol};
 pub use self::balance::{Balance, KeyFunction};

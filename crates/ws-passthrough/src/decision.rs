@@ -1,10 +1,9 @@
 //! The decision about an upgrade request, for logs and metrics.
 
-use crate::rejection::WsRejection;
-
-/// A response extension: the decision about an upgrade request.
+/// The decision about an upgrade request, as a response extension.
 ///
-/// The response to a request without an upgrade has no such extension.
+/// The response to a request without an upgrade has no such extension. That to a rejected request has a
+/// [`Rejection`](crate::Rejection) instead.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum WsDecision {
@@ -12,9 +11,7 @@ pub enum WsDecision {
     ///
     /// It carries a WebSocket, or another [allowed protocol](crate::WsPassthroughLayer::upgrade_protocols).
     Tunnelled,
-    /// This layer rejected the handshake.
-    Rejected(WsRejection),
-    /// The inner service did not respond with 101, and its response was forwarded.
+    /// The inner service responded with another status than 101, which was forwarded.
     Declined,
     /// The requested protocol is not allowed, and the request was forwarded without the upgrade. The request was
     /// forwarded without it.

@@ -127,8 +127,12 @@
 //! | 502 | the inner service switched protocols without a request or without the correct `Sec-WebSocket-Accept` |
 //! | 503 | the maximum of tunnels is reached, or the tunnels are draining |
 //!
-//! Each response has a [`WsDecision`] in its extensions. Errors of the inner service pass through. If one side of a
-//! tunnel fails, the data that it sent is still delivered, and both connections close.
+//! The response to an upgrade has a [`WsDecision`] in its extensions, or a [`Rejection`]. Errors of the inner service pass
+//! through. If one side of a tunnel fails, the data that it sent is still delivered, and both connections close.
+//!
+//! The reason of a rejection is `websocket`. Its cause is `bad_method`, `bad_http_version`, `bad_key`, `unexpected_body`,
+//! `unsupported_version`, `forbidden_path`, `forbidden_origin`, `too_many_tunnels`, `too_many_tunnels_per_client`,
+//! `unsupported_protocol`, `upgrade_unavailable`, `draining` or `invalid_switch`.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -160,13 +164,14 @@ mod tunnel_handle;
 mod tunnels;
 mod upgrade_protocols;
 
+pub use rproxy_core::Rejection;
+
 pub use self::decision::WsDecision;
 pub use self::future::{ResponseBody, ResponseFuture};
 pub use self::layer::WsPassthroughLayer;
 pub use self::message::{MessageAction, MessageContext, WsEndpoint, WsMessage};
 pub use self::origins::{WsOrigins, WsOriginsError};
 pub use self::paths::{WsPaths, WsPathsError};
-pub use self::rejection::{BadHandshake, WsRejection};
 pub use self::service::WsPassthroughService;
 pub use self::stats::TunnelStats;
 pub use self::summary::{ClosedBy, TunnelSummary};

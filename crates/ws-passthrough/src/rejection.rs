@@ -1,19 +1,20 @@
 //! Rejected WebSocket handshakes, and the responses to them.
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE};
+use http::header::{CONNECTION, HeaderName, HeaderValue, SEC_WEBSOCKET_VERSION, UPGRADE};
 use http::{Response, StatusCode};
 use http_body_util::{Either, Full};
+use rproxy_core::{ProxyErrorType, Rejection};
 
-use crate::decision::WsDecision;
 use crate::future::ResponseBody;
 use crate::handshake::UpgradeMethod;
 
 /// The reason that this layer rejected a handshake.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum WsRejection {
-    /// 400: the WebSocket handshake violates RFC 6455 §4.2.1.
+pub(crate) enum WsRejection {
+    /// 400: the handshake violates RFC 6455 §4.2.1.
     BadHandshake(BadHandshake),
     /// 426: the WebSocket version is not 13.
     UnsupportedVersion,
@@ -44,8 +45,7 @@ pub enum WsRejection {
 
 /// The violation of RFC 6455 for which a handshake is rejected with 400.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum BadHandshake {
+pub(crate) enum BadHandshake {
     /// The method of the handshake is not GET.
     Method,
     /// The HTTP version of the handshake is not HTTP/1.1.
@@ -57,9 +57,8 @@ pub enum BadHandshake {
 }
 
 impl WsRejection {
-    /// Returns the status code of the response to the rejected handshake.
-    #[must_use]
-    pub fn status(self) -> StatusCode {
+    /// Returns the status of the response.
+    fn status(self) -> StatusCode {
         match self {
             Self::BadHandshake(_) => StatusCode::BAD_REQUEST,
             Self::UnsupportedVersion => StatusCode::UPGRADE_REQUIRED,
@@ -71,23 +70,36 @@ impl WsRejection {
         }
     }
 
-    /// Returns a description of the rejection, for logs.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
+    /// Returns the cause, as [`Rejection::cause`] reports it.
+    fn cause(self) -> &'static str {
         match self {
-            Self::BadHandshake(BadHandshake::Method) => "the method of the WebSocket handshake is not GET",
-            Self::BadHandshake(BadHandshake::HttpVersion) => "version is not HTTP/1.1",
-            Self::BadHandshake(BadHandshake::Key) => "invalid Sec-WebSocket-Key",
-            Self::BadHandshake(BadHandshake::Body) => "the WebSocket handshake has a body",
-            Self::UnsupportedVersion => "Sec-WebSocket-Version is not 13",
-            Self::ForbiddenPath => "WebSockets are not allowed on this path",
-            Self::ForbiddenOrigin => "the origin is not allowed to open WebSockets",
-            Self::TooManyTunnels => "the maximum number of tunnels is open",
-            Self::TooManyTunnelsPerClient => "the client has the maximum number of tunnels open",
-            Self::UnsupportedProtocol => "extended CONNECT for an unsupported protocol",
-            Self::UpgradeUnavailable => "the server does not support connection upgrades",
-            Self::Draining => "tunnels are being drained",
-            Self::InvalidSwitch => "the upstream responded with an invalid 101",
+            Self::BadHandshake(BadHandshake::Method) => "bad_method",
+            Self::BadHandshake(BadHandshake::HttpVersion) => "bad_http_version",
+            Self::BadHandshake(BadHandshake::Key) => "bad_key",
+            Self::BadHandshake(BadHandshake::Body) => "unexpected_body",
+            Self::UnsupportedVersion => "unsupported_version",
+            Self::ForbiddenPath => "forbidden_path",
+            Self::ForbiddenOrigin => "forbidden_origin",
+            Self::TooManyTunnels => "too_many_tunnels",
+            Self::TooManyTunnelsPerClient => "too_many_tunnels_per_client",
+            Self::UnsupportedProtocol => "unsupported_protocol",
+            Self::UpgradeUnavailable => "upgrade_unavailable",
+            Self::Draining => "draining",
+            Self::InvalidSwitch => "invalid_switch",
+        }
+    }
+
+    fn error_type(self) -> ProxyErrorType {
+        match self {
+            Self::ForbiddenPath
+            | Self::ForbiddenOrigin
+            | Self::TooManyTunnels
+            | Self::TooManyTunnelsPerClient
+            | Self::Draining => ProxyErrorType::HttpRequestDenied,
+            Self::InvalidSwitch => ProxyErrorType::HttpProtocolError,
+            Self::BadHandshake(_) | Self::UnsupportedVersion | Self::UnsupportedProtocol | Self::UpgradeUnavailable => {
+                ProxyErrorType::HttpRequestError
+            }
         }
     }
 
@@ -102,11 +114,14 @@ impl WsRejection {
             StatusCode::SERVICE_UNAVAILABLE => b"Service Unavailable\n",
             _ => b"Bad Gateway\n",
         };
-        let mut response = Response::new(Either::Right(Full::new(Bytes::from_static(body))));
-        *response.status_mut() = self.status();
-        response.extensions_mut().insert(WsDecision::Rejected(self));
+        let mut rejection = Rejection::new("ws_passthrough", "websocket", self.status())
+            .with_cause(self.cause())
+            .with_error_type(self.error_type());
+        if matches!(self, Self::Draining | Self::TooManyTunnels | Self::TooManyTunnelsPerClient) {
+            rejection = rejection.with_retry_after(Duration::from_secs(1));
+        }
+        let mut response = rejection.into_response(Either::Right(Full::new(Bytes::from_static(body))));
         let mut set = |name: HeaderName, value| response.headers_mut().insert(name, HeaderValue::from_static(value));
-        set(CONTENT_TYPE, "text/plain; charset=utf-8");
         if self == Self::UnsupportedVersion {
             // RFC 6455 §4.4
             set(SEC_WEBSOCKET_VERSION, "13");
@@ -116,9 +131,6 @@ impl WsRejection {
                 set(UPGRADE, "websocket");
                 set(CONNECTION, "Upgrade");
             }
-        }
-        if matches!(self, Self::Draining | Self::TooManyTunnels | Self::TooManyTunnelsPerClient) {
-            set(RETRY_AFTER, "1");
         }
         response
     }

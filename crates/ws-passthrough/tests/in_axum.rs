@@ -15,7 +15,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use proxy::{connect, echo};
 use rproxy_upstream::Upstream;
-use rproxy_ws_passthrough::{BadHandshake, WsDecision, WsPassthroughLayer, WsRejection};
+use rproxy_ws_passthrough::{Rejection, WsDecision, WsPassthroughLayer};
 use tokio::net::TcpListener;
 use tokio_tungstenite::tungstenite::Message;
 use tower::{Layer, ServiceExt, service_fn};
@@ -57,11 +57,10 @@ async fn forwards_websockets_through_a_hyper_util_client_with_keep_upgrade_field
 }
 
 #[tokio::test]
-async fn response_has_the_upgrade_decision_as_an_extension() {
+async fn response_contains_the_decision_or_the_rejection() {
     let switch = get(async || (StatusCode::SWITCHING_PROTOCOLS, [("upgrade", "websocket")]));
     let fields = get(async |headers: HeaderMap| format!("{:?}", headers.get("upgrade")));
     let app = Router::new().route("/switch", switch).route("/", fields).layer(WsPassthroughLayer::new());
-    let rejected = |rejection| Some(WsDecision::Rejected(rejection));
     let ordinary = [("accept", "*/*")];
     let other = [("connection", "upgrade"), ("upgrade", "h2c")];
     let handshake = [
@@ -70,19 +69,20 @@ async fn response_has_the_upgrade_decision_as_an_extension() {
         ("sec-websocket-version", "13"),
         ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
     ];
-    for (path, fields, status, decision) in [
-        ("/", &ordinary[..], 200, None),
-        ("/", &other, 200, Some(WsDecision::Ignored)),
-        ("/", &handshake[..3], 400, rejected(WsRejection::BadHandshake(BadHandshake::Key))),
-        ("/", &handshake[..2], 426, rejected(WsRejection::UnsupportedVersion)),
+    for (path, fields, status, decision, cause) in [
+        ("/", &ordinary[..], 200, None, None),
+        ("/", &other, 200, Some(WsDecision::Ignored), None),
+        ("/", &handshake[..3], 400, None, Some("bad_key")),
+        ("/", &handshake[..2], 426, None, Some("unsupported_version")),
         // `oneshot` provides no `OnUpgrade`.
-        ("/", &handshake, 501, rejected(WsRejection::UpgradeUnavailable)),
-        ("/switch", &ordinary, 502, rejected(WsRejection::InvalidSwitch)),
-        ("/switch", &other, 502, rejected(WsRejection::InvalidSwitch)),
+        ("/", &handshake, 501, None, Some("upgrade_unavailable")),
+        ("/switch", &ordinary, 502, None, Some("invalid_switch")),
+        ("/switch", &other, 502, None, Some("invalid_switch")),
     ] {
         let request = fields.iter().fold(Request::get(path), |request, (name, value)| request.header(*name, *value));
         let response = app.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
         assert_eq!((response.status().as_u16(), response.extensions().get().copied()), (status, decision));
+        assert_eq!(response.extensions().get().map(Rejection::cause), cause);
         match status {
             200 => assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "None"),
             _ => assert_eq!(response.headers()["content-type"], "text/plain; charset=utf-8"),

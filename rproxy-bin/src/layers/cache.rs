@@ -7,10 +7,14 @@ use hyper::ext::Protocol;
 use rproxy_cache::{CacheLayer, CachePaths, CacheStore, QueryRules, RequestHead, SetCookiePolicy};
 use rproxy_upstream::{ProxyError, ProxyErrorKind};
 
+use crate::rejections::KnownRejection;
 use crate::setting::{PATHS, SWITCH, settings};
 use crate::values::parsed::Parsed;
 use crate::values::paths;
 use crate::values::value::{ParseError, boolean, format_size, optional, path, size};
+
+/// The rejections of the cache.
+pub(crate) const REJECTIONS: &[KnownRejection] = &[KnownRejection::new("only_if_cached", "only_if_cached")];
 
 settings! {
     /// The settings of the response cache.

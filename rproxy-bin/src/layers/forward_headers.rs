@@ -4,9 +4,14 @@ use rproxy_client_ip::ClientIpSource;
 use rproxy_forward_headers::ForwardHeadersLayer;
 
 use super::client_ip::ClientIpSettings;
+use crate::rejections::KnownRejection;
 use crate::setting::{SWITCH, settings};
 use crate::values::choice::{TraceContext, node_name};
 use crate::values::value::boolean;
+
+/// The rejections of requests that are not forwarded.
+pub(crate) const REJECTIONS: &[KnownRejection] =
+    &[KnownRejection::new("loop", "loop").explained("the request loops; RPROXY_UPSTREAM leads back to this proxy")];
 
 settings! {
     /// The settings of the header fields that backends receive.

@@ -4,12 +4,21 @@ use std::sync::Arc;
 
 use rproxy_path_filter::{PathFilterLayer, PathRules};
 
+use crate::rejections::KnownRejection;
 use crate::setting::{SWITCH, settings};
 use crate::site::without_prefix;
 use crate::values::filter::BlockedPathResponse;
 use crate::values::parsed::Parsed;
 use crate::values::paths;
 use crate::values::value::boolean;
+
+/// The rejections of the path filter.
+pub(crate) const REJECTIONS: &[KnownRejection] = &[KnownRejection::new("blocked_path", "blocked_path")
+    .explained(
+        "the path filter blocks the path by its rule {(unknown)}; RPROXY_BLOCKED_PATHS and RPROXY_FILTER_STRICT set the \
+         rules",
+    )
+    .logged()];
 
 settings! {
     /// The settings of the filter for sensitive paths.

@@ -14,12 +14,26 @@ use rproxy_rate_limit::{
 #[cfg(feature = "redis")]
 use rproxy_rate_limit::{RedisStore, RedisUrlError};
 
+use crate::rejections::KnownRejection;
 use crate::setting::{DURATION, PATHS, SWITCH, settings};
 use crate::values::parsed::Parsed;
 use crate::values::paths::globs;
 use crate::values::rate::Rate;
 use crate::values::rate_limit::{Ipv6Tiers, RateLimitFallback, RateLimitStorage};
 use crate::values::value::{boolean, count, format_duration, ipv6_prefix, rate, timeout};
+
+/// The rejections of the rate limit.
+pub(crate) const REJECTIONS: &[KnownRejection] = &[
+    KnownRejection::new("rate_limited", "rate_limited")
+        .explained("the client exceeded its rate limit; RPROXY_RATE_LIMIT and RPROXY_RATE_BURST set it")
+        .logged(),
+    KnownRejection::new("rate_limited", "too_many_in_flight")
+        .explained("the client has more requests in flight than RPROXY_RATE_MAX_IN_FLIGHT")
+        .logged(),
+    KnownRejection::new("limiter_unavailable", "limiter_unavailable")
+        .explained("the rate limit store does not respond; check RPROXY_RATE_LIMIT_STORE"),
+    KnownRejection::new("unkeyed", "unkeyed"),
+];
 
 settings! {
     /// The settings of the rate limit per client.

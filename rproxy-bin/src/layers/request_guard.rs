@@ -2,10 +2,40 @@
 
 use std::time::Duration;
 
+use http::StatusCode;
+use rproxy_core::Rejection;
 use rproxy_server::RequestGuardLayer;
 
+use crate::rejections::KnownRejection;
 use crate::setting::{DURATION, settings};
 use crate::values::value::{format_duration, format_size, size, timeout};
+
+/// The rejections of requests that are invalid, or whose host is not served.
+pub(crate) const REJECTIONS: &[KnownRejection] = &[
+    KnownRejection::new("malformed", "malformed"),
+    KnownRejection::new("framing", "framing"),
+    KnownRejection::new("framing", "unknown_coding"),
+    KnownRejection::new("target_too_long", "target_too_long").explained("the target is longer than RPROXY_MAX_TARGET"),
+    KnownRejection::new("head_too_large", "head_too_large")
+        .explained("the head is larger than RPROXY_MAX_HEAD, or has more fields than RPROXY_MAX_FIELDS"),
+    KnownRejection::new("head_too_slow", "head_too_slow")
+        .explained("the head was not complete within RPROXY_HEAD_TIMEOUT"),
+    KnownRejection::new("bad_host", "bad_host"),
+    KnownRejection::new("host_mismatch", "host_mismatch"),
+    KnownRejection::new("bad_target", "bad_target"),
+    KnownRejection::new("connect", "connect"),
+    KnownRejection::new("misdirected", "misdirected").explained(
+        "no certificate covers the host; add it to RPROXY_TLS_DOMAINS for a certificate, or to RPROXY_TLS_HOSTS",
+    ),
+    KnownRejection::new("body_too_large", "body_too_large").explained("the content is larger than RPROXY_MAX_BODY"),
+    KnownRejection::new("body_too_slow", "body_too_slow").explained("no content arrived for RPROXY_BODY_TIMEOUT"),
+    KnownRejection::new("body_broken", "body_broken"),
+];
+
+/// Returns the rejection of a request for a host that the certificates do not cover.
+pub(crate) fn misdirected() -> Rejection {
+    Rejection::new("request_guard", "misdirected", StatusCode::MISDIRECTED_REQUEST)
+}
 
 settings! {
     /// The settings that limit request bodies.

@@ -10,11 +10,32 @@ use rustls_pki_types::pem::PemObject;
 
 use super::StackError;
 use super::pem::certificate_chain;
+use crate::rejections::KnownRejection;
 use crate::setting::{DURATION, connections, settings};
 use crate::values::balance::UpstreamBalance;
 use crate::values::choice::Secret;
 use crate::values::upstream;
 use crate::values::value::{count, duration, format_duration, joined, optional, path, timeout};
+
+/// The rejections of requests without a valid response of a backend.
+pub(crate) const REJECTIONS: &[KnownRejection] = &[
+    // The error of a client.
+    KnownRejection::new("upstream", "http_request_error"),
+    KnownRejection::new("upstream", "connection_refused").explained("nothing is listening on {the backend}; start the application there, or set RPROXY_UPSTREAM"),
+    KnownRejection::new("upstream", "dns_error").explained("the name of {the backend} does not resolve; check RPROXY_UPSTREAM"),
+    KnownRejection::new("upstream", "connection_timeout").explained("{the backend} did not accept the connection within RPROXY_UPSTREAM_CONNECT_TIMEOUT; check RPROXY_UPSTREAM and the \
+         firewall"),
+    KnownRejection::new("upstream", "destination_ip_unroutable").explained("there is no route to {the backend}; check RPROXY_UPSTREAM"),
+    KnownRejection::new("upstream", "tls_certificate_error").explained("the certificate of {the backend} is not trusted or not valid for its name; check RPROXY_UPSTREAM_CA and \
+         RPROXY_UPSTREAM_SERVER_NAME"),
+    KnownRejection::new("upstream", "tls_protocol_error").explained("the TLS handshake with {the backend} failed; check the scheme in RPROXY_UPSTREAM"),
+    KnownRejection::new("upstream", "connection_terminated").explained("{the backend} closed the connection without a response; check its log, and the scheme in RPROXY_UPSTREAM"),
+    KnownRejection::new("upstream", "http_response_timeout").explained("{the backend} sent no response within RPROXY_UPSTREAM_TIMEOUT"),
+    KnownRejection::new("upstream", "http_protocol_error").explained("{the backend} sent a malformed response; check the scheme and the port in RPROXY_UPSTREAM"),
+    KnownRejection::new("upstream", "destination_unavailable").explained("all backends of RPROXY_UPSTREAM are unhealthy; check them, and RPROXY_UPSTREAM_HEALTH_PATH"),
+    KnownRejection::new("upstream", "connection_limit_reached").explained("no connection to {the backend} became free; RPROXY_UPSTREAM_MAX_CONNECTIONS limits them"),
+    KnownRejection::new("upstream", "http_upgrade_failed").explained("{the backend} does not support this upgrade over HTTP/2; check the scheme in RPROXY_UPSTREAM"),
+];
 
 settings! {
     /// The settings of the backends, and of requests to them.

@@ -5,10 +5,26 @@ use std::time::Duration;
 
 use rproxy_ws_passthrough::{UpgradeProtocols, WsOrigins, WsPassthroughLayer, WsPaths};
 
+use crate::rejections::KnownRejection;
 use crate::setting::{DURATION, PATHS, SWITCH, connections, settings};
 use crate::values::parsed::Parsed;
 use crate::values::paths;
 use crate::values::value::{boolean, count, duration, format_duration, format_size, optional, size, timeout};
+
+/// The rejections of WebSocket handshakes.
+pub(crate) const REJECTIONS: &[KnownRejection] = &[
+    // The causes that no setting decides.
+    KnownRejection::new("websocket", "websocket"),
+    KnownRejection::new("websocket", "forbidden_path")
+        .explained("RPROXY_WS_PATHS does not match the path, or RPROXY_WS_ENABLED is false"),
+    KnownRejection::new("websocket", "forbidden_origin").explained("RPROXY_WS_ORIGINS does not list the origin"),
+    KnownRejection::new("websocket", "too_many_tunnels")
+        .explained("the limit of RPROXY_WS_MAX_CONNECTIONS open WebSockets is reached"),
+    KnownRejection::new("websocket", "too_many_tunnels_per_client")
+        .explained("the client has reached the limit of RPROXY_WS_MAX_PER_CLIENT open WebSockets")
+        .logged(),
+    KnownRejection::new("websocket", "unsupported_protocol").explained("RPROXY_UPGRADES does not list the protocol"),
+];
 
 settings! {
     /// The settings of WebSockets and other upgrades.

@@ -5,6 +5,7 @@ mod histogram;
 mod labels;
 mod process;
 mod prometheus;
+mod reasons;
 
 use std::array;
 use std::fmt;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use rproxy_cache::CacheStatus;
+use rproxy_core::Rejection;
 use rproxy_upstream::ProxyErrorKind;
 
 use self::exposition::ExternalMetric;
@@ -21,7 +23,7 @@ pub use self::exposition::LabelledValue;
 use self::histogram::Histogram;
 pub(super) use self::labels::MethodLabel;
 use self::labels::{CACHE, CODES, METHODS, UPSTREAM_ERRORS, cache_index, code_index, upstream_error_index};
-use crate::error_response::ErrorReason;
+use self::reasons::ReasonCounters;
 
 /// The request metrics of the proxy, and the metrics that other components register. Clones share the counters.
 #[derive(Clone)]
@@ -93,7 +95,7 @@ struct Counters {
     body_bytes: AtomicU64,
     aborted: AtomicU64,
     cache: [AtomicU64; CACHE.len()],
-    errors: [AtomicU64; ErrorReason::LABELS.len()],
+    rejections: ReasonCounters,
     upstream_errors: [AtomicU64; UPSTREAM_ERRORS.len()],
 }
 
@@ -106,7 +108,7 @@ impl Default for Counters {
             body_bytes: AtomicU64::new(0),
             aborted: AtomicU64::new(0),
             cache: zeros(),
-            errors: zeros(),
+            rejections: ReasonCounters::default(),
             upstream_errors: zeros(),
         }
     }
@@ -151,14 +153,11 @@ impl Shard {
         increment(&self.counters().cache[cache_index(status)]);
     }
 
-    pub(super) fn count_error(&self, reason: ErrorReason) {
-        increment(&self.counters().errors[reason.index()]);
-        if let ErrorReason::Upstream(kind) = reason {
-            self.upstream_error(kind);
-        }
+    pub(super) fn count_rejection(&self, rejection: &Rejection) {
+        self.counters().rejections.count(rejection.reason());
     }
 
-    fn upstream_error(&self, kind: ProxyErrorKind) {
+    pub(super) fn count_upstream_error(&self, kind: ProxyErrorKind) {
         increment(&self.counters().upstream_errors[upstream_error_index(kind)]);
     }
 

@@ -4,13 +4,14 @@ use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use http::{Extensions, Request, StatusCode};
+use http::{Request, StatusCode};
 use rproxy_client_ip::{Cdn, ClientIp, TrustedPeer, TrustedProxies};
+use rproxy_core::Rejection;
 use rproxy_forward_headers::has_forwarding_field;
 use rproxy_rate_limit::RateLimitDecision;
 
-use crate::error_response::ErrorReason;
 use crate::log_throttle::LogThrottle;
+use crate::rejections;
 
 /// Logs the first rejection of each kind per minute, and at most one warning per hour about untrusted proxies. Clones
 /// share the throttles.
@@ -23,38 +24,37 @@ pub(crate) struct Notices {
 
 #[derive(Debug)]
 struct Throttles {
-    rate_limited: LogThrottle,
-    blocked_path: LogThrottle,
+    /// One for each rejection that the log mentions.
+    rejections: Box<[LogThrottle]>,
     unserved_host: LogThrottle,
     shared_quota: LogThrottle,
 }
 
 impl Default for Throttles {
     fn default() -> Self {
-        let [rate_limited, blocked_path, unserved_host] = [(); 3].map(|()| LogThrottle::every(Duration::from_secs(60)));
-        let shared_quota = LogThrottle::every(Duration::from_secs(3600));
-        Self { rate_limited, blocked_path, unserved_host, shared_quota }
+        let per_minute = || LogThrottle::every(Duration::from_secs(60));
+        Self {
+            rejections: (0..rejections::logged_count()).map(|_| per_minute()).collect(),
+            unserved_host: per_minute(),
+            shared_quota: LogThrottle::every(Duration::from_secs(3600)),
+        }
     }
 }
 
 impl Notices {
-    /// Logs a rejection by the rate limit, the path filter or the WebSocket limits.
-    pub(super) fn rejected(&self, reason: ErrorReason, status: StatusCode, client: Option<IpAddr>, ext: &Extensions) {
-        let throttle = match reason {
-            ErrorReason::BlockedPath => &self.throttles.blocked_path,
-            _ if status == StatusCode::TOO_MANY_REQUESTS => &self.throttles.rate_limited,
-            _ => return,
-        };
-        let Some(suppressed) = throttle.permit_at(Instant::now()) else { return };
+    /// Logs the rejection of a request, if the log mentions this kind of rejection.
+    pub(super) fn rejected(&self, rejection: &Rejection, status: StatusCode, client: Option<IpAddr>) {
+        let Some(index) = rejections::logged_index(rejection) else { return };
+        let Some(suppressed) = self.throttles.rejections[index].permit_at(Instant::now()) else { return };
         let client = client.map(tracing::field::display);
-        let explanation = reason.explanation(ext).unwrap_or_default();
+        let explanation = rejections::explanation(rejection).unwrap_or_default();
         tracing::info!(client, suppressed, "request rejected with {}: {explanation}", status.as_u16());
     }
 
-    /// Logs the rejection of a request for an unknown host.
-    pub(crate) fn unserved_host(&self, host: &str, reason: ErrorReason) {
+    /// Logs the rejection of a request for a host that is not served.
+    pub(crate) fn unserved_host(&self, host: &str, rejection: &Rejection) {
         let Some(suppressed) = self.throttles.unserved_host.permit_at(Instant::now()) else { return };
-        let explanation = reason.explanation(&Extensions::new()).unwrap_or_default();
+        let explanation = rejections::explanation(rejection).unwrap_or_default();
         tracing::info!(host, suppressed, "request for an unknown host rejected: {explanation}");
     }
 

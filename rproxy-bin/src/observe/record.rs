@@ -6,6 +6,7 @@ use std::time::{Instant, SystemTime};
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use rproxy_cache::CacheStatus;
+use rproxy_core::Rejection;
 use rproxy_rate_limit::RateLimitDecision;
 use rproxy_server::RejectedHead;
 use rproxy_upstream::ProxyError;
@@ -15,7 +16,6 @@ use super::access_log::{Buffer, LoggedRequest, LoggedResponse};
 use super::metrics::MethodLabel;
 use super::notices::{Client, Reporting};
 use super::{SiteLabel, WorkerSinks};
-use crate::error_response::{ErrorReason, GrpcError};
 
 /// The record of one request; dropping it updates the metrics and writes an access log entry.
 #[derive(Debug)]
@@ -63,12 +63,7 @@ impl RequestRecord {
 
     /// Records the response head in the entry of the request.
     pub(super) fn set_response<B: Body>(&mut self, response: &Response<B>) {
-        // A gRPC error response always has status 200.
-        let rejected = match self.method {
-            MethodLabel::Post if response.status() == StatusCode::OK => response.extensions().get::<GrpcError>(),
-            _ => None,
-        };
-        let status = rejected.map_or(response.status(), |rejected| rejected.status);
+        let (status, rejection) = self.rejection(response);
         self.status = Some(status);
         if let Some(site) = response.extensions().get::<SiteLabel>() {
             site.count(status);
@@ -79,27 +74,25 @@ impl RequestRecord {
             || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         self.complete = bodiless || response.body().is_end_stream();
 
-        let reason = rejected.map(|rejected| rejected.reason).or_else(|| ErrorReason::of(response));
         let WorkerSinks { shard, warnings, notices, .. } = &*self.sinks;
         if let Some(cache) = response.extensions().get::<CacheStatus>() {
             shard.count_cache_status(*cache);
         }
-        if let Some(reason) = reason {
-            shard.count_error(reason);
-            notices.rejected(reason, status, self.client.address, response.extensions());
+        if let Some(rejection) = rejection {
+            shard.count_rejection(rejection);
+            notices.rejected(rejection, status, self.client.address);
+            if let Some(error) = response.extensions().get::<ProxyError>() {
+                shard.count_upstream_error(error.kind());
+                warnings.upstream_error(error, self.start);
+            }
         }
         if self.client.reporting != Reporting::None
             && let Some(decision) = response.extensions().get::<RateLimitDecision>()
         {
             notices.counted(self.client, decision);
         }
-        if let Some(ErrorReason::Upstream(kind)) = reason
-            && let Some(error) = response.extensions().get::<ProxyError>()
-        {
-            warnings.upstream_error(kind, error, self.start);
-        }
         if let Some(entry) = &mut self.entry {
-            entry.response.head(response, reason);
+            entry.response.head(response, rejection);
         }
         if let Some(handle) = response.extensions().get::<TunnelHandle>()
             && let Some(entry) = self.entry.take()
@@ -107,6 +100,21 @@ impl RequestRecord {
             // The log entry of a tunnel is written when the tunnel ends.
             let mut tunnel = TunnelRecord::new(Arc::clone(&self.sinks), self.start, status, *entry);
             handle.on_close(move |summary| tunnel.set_summary(summary));
+        }
+    }
+
+    /// Returns the status of a response, and the rejection if it is one of a layer.
+    ///
+    /// A gRPC error response always has status 200: its status is that of the rejection.
+    fn rejection<'a, B>(&self, response: &'a Response<B>) -> (StatusCode, Option<&'a Rejection>) {
+        let status = response.status();
+        match (self.method, status) {
+            (MethodLabel::Post, StatusCode::OK) => {
+                let rejection = response.extensions().get::<Rejection>();
+                (rejection.map_or(status, Rejection::status), rejection)
+            }
+            _ if status.is_client_error() || status.is_server_error() => (status, response.extensions().get()),
+            _ => (status, None),
         }
     }
 

@@ -10,12 +10,11 @@ use http::StatusCode;
 use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use rproxy_cache::CacheStatus;
-use rproxy_path_filter::PathFilterDecision;
-use rproxy_rate_limit::RateLimitDecision;
+use rproxy_core::{Rejection, RejectionDetail};
 use tower::{BoxError, ServiceExt, service_fn};
 
 use super::*;
-use crate::error_response::ErrorResponseLayer;
+use crate::error_response::{ErrorHooks, ErrorResponseLayer};
 
 #[derive(Clone, Default)]
 struct Output(Arc<Mutex<Vec<u8>>>);
@@ -196,8 +195,9 @@ async fn counts_and_logs_decisions_of_inner_layers() {
         match request.uri().path() {
             "/hit" => drop(response.extensions_mut().insert(CacheStatus::Hit)),
             _ => {
-                *response.status_mut() = StatusCode::NOT_FOUND;
-                response.extensions_mut().insert(PathFilterDecision::Blocked { rule: "/.env".into() });
+                let detail = RejectionDetail::Rule("/.env".into());
+                let rejection = Rejection::new("path_filter", "blocked_path", StatusCode::NOT_FOUND);
+                response = rejection.with_detail(detail).into_response(Empty::new());
             }
         }
         std::future::ready(Ok::<_, Infallible>(response))
@@ -220,11 +220,9 @@ async fn counts_and_logs_decisions_of_inner_layers() {
 #[tokio::test]
 async fn records_rejected_grpc_call_with_its_http_status() {
     let recorder = Recorder::new();
-    let rejects = ErrorResponseLayer::new().layer(service_fn(|_: Request<()>| {
-        let mut response = Response::new(Full::new(Bytes::from_static(b"Too Many Requests")));
-        *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
-        let retry_after = std::time::Duration::from_secs(1);
-        response.extensions_mut().insert(RateLimitDecision::Rejected { retry_after });
+    let rejects = ErrorResponseLayer::with_hooks(ErrorHooks::default()).layer(service_fn(|_: Request<()>| {
+        let rejection = Rejection::new("rate_limit", "rate_limited", StatusCode::TOO_MANY_REQUESTS);
+        let response = rejection.into_response(Full::new(Bytes::from_static(b"Too Many Requests")));
         std::future::ready(Ok::<_, Infallible>(response))
     }));
     let call = Request::post("/a.B/C").header("content-type", "application/grpc").body(()).unwrap();

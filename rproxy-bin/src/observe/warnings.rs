@@ -13,9 +13,9 @@ pub(super) struct Warnings {
 }
 
 impl Warnings {
-    pub(super) fn upstream_error(&self, kind: ProxyErrorKind, error: &ProxyError, now: Instant) {
+    pub(super) fn upstream_error(&self, error: &ProxyError, now: Instant) {
         // Operators cannot act on errors of clients.
-        if kind == ProxyErrorKind::HttpRequestError {
+        if error.kind() == ProxyErrorKind::HttpRequestError {
             return tracing::debug!(%error, "client aborted the request");
         }
         match self.upstream.permit_at(now) {

@@ -14,9 +14,9 @@ use rproxy_server::TlsInfo;
 use tower_service::Service;
 
 use super::prefix::without_prefix;
-use crate::error_response::ErrorReason;
+use crate::layers::routing::{ambiguous_path, unknown_host};
 use crate::observe::Notices;
-use crate::redirect::{permanent, rejection};
+use crate::redirect::{permanent, respond};
 use crate::values::redirect::RedirectTarget;
 
 /// The action on requests that pass all layers of a site.
@@ -76,19 +76,18 @@ where
                     return ResponseFuture::Forwarded { future: self.inner.call(request) };
                 }
                 // Servers decode the spelling of this prefix differently.
-                None => rejection(StatusCode::BAD_REQUEST, ErrorReason::AmbiguousPath),
+                None => respond(ambiguous_path()),
             },
             Handler::Redirect(target) => redirect(&request, target),
-            Handler::Reject(_) if request.extensions().get::<AmbiguousPath>().is_some() => {
-                rejection(StatusCode::BAD_REQUEST, ErrorReason::AmbiguousPath)
-            }
+            Handler::Reject(_) if request.extensions().get::<AmbiguousPath>().is_some() => respond(ambiguous_path()),
             // RFC 9110 §15.5.20: over TLS, the client may retry on another connection.
             Handler::Reject(notices) => {
-                notices.unserved_host(&request_host(&request), ErrorReason::UnknownHost);
-                match request.extensions().get::<TlsInfo>() {
-                    Some(_) => rejection(StatusCode::MISDIRECTED_REQUEST, ErrorReason::UnknownHost),
-                    None => rejection(StatusCode::NOT_FOUND, ErrorReason::UnknownHost),
-                }
+                let rejection = unknown_host(match request.extensions().get::<TlsInfo>() {
+                    Some(_) => StatusCode::MISDIRECTED_REQUEST,
+                    None => StatusCode::NOT_FOUND,
+                });
+                notices.unserved_host(&request_host(&request), &rejection);
+                respond(rejection)
             }
         };
         ResponseFuture::Answered { response: Some(response) }
@@ -100,7 +99,7 @@ fn redirect<B>(request: &Request<B>, target: &RedirectTarget) -> Response<&'stat
     // All bytes of a request target are valid in a field value.
     match HeaderValue::try_from(target.location(path_and_query)) {
         Ok(location) => permanent(request.method(), location),
-        Err(_) => rejection(StatusCode::BAD_REQUEST, ErrorReason::AmbiguousPath),
+        Err(_) => respond(ambiguous_path()),
     }
 }
 

@@ -70,10 +70,9 @@ where
 }
 
 fn reject<B>(version: Version, rejection: RequestRejection) -> Response<Either<B, Full<Bytes>>> {
-    let mut response = Response::new(Either::Right(Full::new(Bytes::from_static(rejection.text().as_bytes()))));
-    *response.status_mut() = rejection.status();
+    let text = Full::new(Bytes::from_static(rejection.text().as_bytes()));
+    let mut response = rejection.rejection().into_response(Either::Right(text));
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     if version < Version::HTTP_2 {
         // RFC 9112 §9.6: the end of the message, and so the start of the next one, may be unknown.
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -82,6 +81,5 @@ fn reject<B>(version: Version, rejection: RequestRejection) -> Response<Either<B
         // RFC 9110 §15.5.6, §10.2.1: a 405 response must list the allowed methods.
         headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
     }
-    response.extensions_mut().insert(rejection);
     response
 }

@@ -13,11 +13,12 @@ use http::{HeaderMap, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
+use rproxy_core::Rejection;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::activity::Activity;
 use crate::RejectedHead;
-use crate::RequestRejection;
+use crate::guard::is_malformed_head;
 use crate::http1::{HeadLimits, is_disguised};
 
 /// The service of an HTTP/2 connection, which checks the limits of request heads.
@@ -108,8 +109,8 @@ where
         let this = self.project();
         let response = ready!(this.inner.poll(cx))?;
         let activity = this.activity.take();
-        if let (Some(activity), Some(rejection)) = (&activity, response.extensions().get::<RequestRejection>())
-            && rejection.is_malformed()
+        if let (Some(activity), Some(rejection)) = (&activity, response.extensions().get::<Rejection>())
+            && is_malformed_head(rejection)
         {
             activity.charge_rejection();
         }

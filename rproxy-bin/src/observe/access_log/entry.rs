@@ -9,6 +9,7 @@ use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use rproxy_cache::CacheStatus;
 use rproxy_client_ip::{ClientIp, PeerAddr};
+use rproxy_core::Rejection;
 use rproxy_forward_headers::RequestId;
 use rproxy_path_filter::PathFilterDecision;
 use rproxy_rate_limit::RateLimitDecision;
@@ -16,7 +17,6 @@ use rproxy_server::{RejectedHead, normalized_host};
 use rproxy_upstream::ProxyError;
 use rproxy_ws_passthrough::TunnelSummary;
 
-use crate::error_response::ErrorReason;
 use crate::observe::SiteLabel;
 
 /// The fields of a request that the access log contains. They share memory with the request.
@@ -125,8 +125,9 @@ pub(in crate::observe) struct LoggedResponse {
     /// The site and the route that received the request, if several are configured.
     pub(super) site: Option<SiteLabel>,
     pub(super) cache: Option<CacheStatus>,
-    pub(super) refused: Option<ErrorReason>,
-    /// The path filter rule that caused the rejection of the request.
+    /// The reason of a rejection.
+    pub(super) refused: Option<&'static str>,
+    /// The rule that matches the path, if the request was rejected for it.
     pub(super) blocked: Option<Arc<str>>,
     pub(super) would_block: Option<Arc<str>>,
     /// Whether the request exceeded the rate limit in shadow mode.
@@ -139,19 +140,18 @@ pub(in crate::observe) struct LoggedResponse {
 }
 
 impl LoggedResponse {
-    pub(in crate::observe) fn head<B>(&mut self, response: &Response<B>, refused: Option<ErrorReason>) {
+    pub(in crate::observe) fn head<B>(&mut self, response: &Response<B>, rejection: Option<&Rejection>) {
         let extensions = response.extensions();
         self.site = extensions.get().cloned();
         self.cache = extensions.get().copied();
-        self.refused = refused;
+        self.refused = rejection.map(Rejection::reason);
+        self.blocked = rejection.and_then(Rejection::rule).cloned();
         self.request_id = extensions.get().cloned();
-        if let Some(ErrorReason::Upstream(_)) = refused {
+        if rejection.is_some() {
             self.upstream_error = extensions.get::<ProxyError>().map(ToString::to_string);
         }
-        match extensions.get() {
-            Some(PathFilterDecision::Blocked { rule }) => self.blocked = Some(Arc::clone(rule)),
-            Some(PathFilterDecision::WouldBlock { rule }) => self.would_block = Some(Arc::clone(rule)),
-            _ => {}
+        if let Some(PathFilterDecision::WouldBlock { rule }) = extensions.get() {
+            self.would_block = Some(Arc::clone(rule));
         }
         self.would_limit = matches!(extensions.get(), Some(RateLimitDecision::WouldReject { .. }));
     }

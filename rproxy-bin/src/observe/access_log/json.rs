@@ -31,7 +31,7 @@ pub(super) fn write(out: &mut Vec<u8>, start: SystemTime, request: &LoggedReques
         bytes: response.bytes,
         duration_ms: response.milliseconds(),
         cache: response.cache.map(|cache| cache.as_str()),
-        refused: response.refused.map(|refused| refused.as_str()),
+        refused: response.refused,
         blocked: response.blocked.as_deref(),
         would_block: response.would_block.as_deref(),
         would_limit: response.would_limit,

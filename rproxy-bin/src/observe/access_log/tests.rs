@@ -5,11 +5,10 @@ use http::uri::Scheme;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use rproxy_cache::CacheStatus;
 use rproxy_client_ip::{ClientIp, PeerAddr};
-use rproxy_path_filter::PathFilterDecision;
+use rproxy_core::{Rejection, RejectionDetail};
 use rproxy_server::RejectedHead;
 
 use super::*;
-use crate::error_response::ErrorReason;
 
 pub(super) fn start() -> SystemTime {
     // The example of RFC 9110 §5.6.7.
@@ -44,11 +43,11 @@ pub(super) fn response() -> LoggedResponse {
 }
 
 pub(super) fn blocked() -> LoggedResponse {
-    let mut response = Response::new(());
-    response.extensions_mut().insert(PathFilterDecision::Blocked { rule: "/**/.env".into() });
     let status = Some(StatusCode::NOT_FOUND);
     let mut entry = LoggedResponse { status, duration: Duration::from_micros(1500), ..LoggedResponse::default() };
-    entry.head(&response, Some(ErrorReason::BlockedPath));
+    let rejection = Rejection::new("path_filter", "blocked_path", StatusCode::NOT_FOUND)
+        .with_detail(RejectionDetail::Rule("/**/.env".into()));
+    entry.head(&Response::new(()), Some(&rejection));
     entry
 }
 

@@ -50,7 +50,7 @@ fn line(out: &mut Line<'_>, start: SystemTime, request: &LoggedRequest, response
         write!(out, " cache={}", cache.as_str())?;
     }
     if let Some(refused) = response.refused {
-        write!(out, " refused={}", refused.as_str())?;
+        write!(out, " refused={refused}")?;
     }
     for (name, rule) in [("rule", &response.blocked), ("would_block", &response.would_block)] {
         if let Some(rule) = rule {

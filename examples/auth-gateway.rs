@@ -14,6 +14,7 @@ use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{Either as EitherBody, Full};
 use rproxy_client_ip::{ClientIpLayer, TrustedProxies};
 use rproxy_forward_headers::ForwardHeadersLayer;
+use rproxy_problem::{ProblemLayer, Rejection};
 use rproxy_rate_limit::{Quota, RateLimitLayer};
 use rproxy_security_headers::SecurityHeadersLayer;
 use rproxy_server::{GuardBody, RequestBody, RequestGuardLayer, Server};
@@ -63,10 +64,10 @@ where
                 Either::Left(self.inner.call(request).map_ok(pass))
             }
             None => {
-                let mut rejection = Response::new(EitherBody::Right(Full::from("token required\n")));
-                *rejection.status_mut() = StatusCode::UNAUTHORIZED;
-                rejection.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-                Either::Right(ready(Ok(rejection)))
+                let mut response = Rejection::new("authenticate", "no_token", StatusCode::UNAUTHORIZED)
+                    .into_response(EitherBody::Right(Full::from("token required\n")));
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+                Either::Right(ready(Ok(response)))
             }
         }
     }
@@ -78,10 +79,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = arguments.next().unwrap_or_else(|| "127.0.0.1:8080".into());
     let backend = arguments.next().unwrap_or_else(|| "127.0.0.1:3000".into());
     let backends = Upstream::builder().backend(&backend)?.build_backends()?;
-
     let server = Server::bind(address.parse()?).start(move |_worker| {
         ServiceBuilder::new()
             .layer(ClientIpLayer::new(TrustedProxies::none()))
+            .layer(ProblemLayer::new())
             .layer(SecurityHeadersLayer::api())
             .layer(RequestGuardLayer::new())
             // Outside of `Authenticate`, so that it limits guesses.
@@ -91,7 +92,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             .service(backends.upstream::<GuardBody<RequestBody>>())
     })?;
     println!("listening on {}", server.local_addr().ok_or("no address")?);
-
     tokio::signal::ctrl_c().await?;
     server.handle().drain();
     server.wait().await;

@@ -50,6 +50,7 @@ fn layers_and_services_are_clone_debug_send_and_sync() {
     let builder = || RateLimitLayer::builder(Quota::per_second(1));
     let stack = ServiceBuilder::new()
         .layer(is_a_layer(rproxy_client_ip::ClientIpLayer::new(rproxy_client_ip::TrustedProxies::none())))
+        .layer(is_a_layer(rproxy_problem::ProblemLayer::new()))
         .layer(is_a_layer(rproxy_security_headers::SecurityHeadersLayer::recommended()))
         .layer(is_a_layer(rproxy_server::RequestGuardLayer::new()))
         .layer(is_a_layer(rproxy_server::ClientCertificateLayer::new()))
@@ -77,6 +78,8 @@ fn upstream_and_handles_are_clone_debug_send_and_sync() {
     is_debug::<rproxy_upstream::UpstreamBody<Body>>();
     is_debug::<rproxy_cache::ResponseBody<Body>>();
     is_debug::<rproxy_compression::ResponseBody<Body>>();
+    is_debug::<rproxy_problem::ResponseBody<Body>>();
+    is_shared::<rproxy_problem::Rejection>();
     is_shared::<rproxy_compression::Coding>();
     is_debug::<rproxy_server::RequestBody>();
     is_debug::<rproxy_server::GuardBody<Body>>();

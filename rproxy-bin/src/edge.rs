@@ -197,3 +197,45 @@ pub fn layers(config: &Config) -> Vec<String> {
 pub fn stack(config: &Config) -> Result<Stack, StackError> {
     ProcessState::open(config)?.stack(config)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::StatusCode;
+    use http_body_util::{BodyExt, Full};
+    use rproxy_client_ip::PeerAddr;
+    use rproxy_core::{Rejection, RejectionDetail};
+    use rproxy_server::LoopbackClient;
+    use tower::{ServiceExt, service_fn};
+
+    /// A service of another program, which rejects all requests.
+    async fn closed<B>(_: Request<B>) -> Result<Response<Full<Bytes>>, Infallible> {
+        let rejection = Rejection::new("office_hours", "closed", StatusCode::FORBIDDEN)
+            .with_message("Open from 9 to 17.")
+            .with_detail(RejectionDetail::Setting("OPENING_HOURS"));
+        Ok(rejection.into_response(Full::from("Forbidden\n")))
+    }
+
+    #[tokio::test]
+    async fn rejection_by_a_layer_of_another_program_is_formatted_and_counted() {
+        let stack = stack(&Config::default()).unwrap();
+        let service = stack.wrap(service_fn(closed));
+        let answer = async |accept: &str| {
+            let request = Request::get("/")
+                .header("host", "localhost")
+                .header("accept", accept)
+                .extension(PeerAddr("127.0.0.1:4711".parse().unwrap()))
+                .extension(LoopbackClient);
+            let request = request.body(Full::<Bytes>::default()).unwrap();
+            let (head, body) = service.clone().oneshot(request).await.unwrap().into_parts();
+            assert_eq!(head.headers["proxy-status"], "rproxy; error=http_request_denied");
+            String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap()
+        };
+        assert!(answer("application/json").await.contains(r#""status":403,"detail":"Open from 9 to 17.""#));
+        let page = answer("text/html").await;
+        assert!(page.contains("<p>Open from 9 to 17.</p>"), "{page}");
+        assert!(page.contains("Rejected by office_hours with 403: closed (setting OPENING_HOURS)."), "{page}");
+        let metrics = stack.observe.metrics().exposition();
+        assert!(metrics.contains("rproxy_refused_requests_total{reason=\"closed\"} 2"), "{metrics}");
+    }
+}

@@ -16,8 +16,9 @@ use rproxy_client_ip::{ClientIpLayer, TrustedProxies};
 use rproxy_forward_headers::ForwardHeadersLayer;
 use rproxy_problem::{ProblemLayer, Rejection};
 use rproxy_rate_limit::{Quota, RateLimitLayer};
+use rproxy_request_guard::{GuardBody, RequestGuardLayer};
 use rproxy_security_headers::SecurityHeadersLayer;
-use rproxy_server::{GuardBody, RequestBody, RequestGuardLayer, Server};
+use rproxy_server::{RequestBody, Server};
 use rproxy_upstream::Upstream;
 use tower::{Layer, Service, ServiceBuilder};
 
@@ -85,8 +86,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             .layer(ProblemLayer::new())
             .layer(SecurityHeadersLayer::api())
             .layer(RequestGuardLayer::new())
-            // Outside of `Authenticate`, so that it limits guesses.
-            .layer(RateLimitLayer::new(Quota::per_second(20)))
+            .layer(RateLimitLayer::new(Quota::per_second(20))) // Limits guesses, outside of `Authenticate`.
             .layer(Authenticate)
             .layer(ForwardHeadersLayer::new())
             .service(backends.upstream::<GuardBody<RequestBody>>())

@@ -12,7 +12,8 @@ use std::convert::Infallible;
 use http::{Request, Response};
 use rproxy_client_ip::{ClientIp, ClientIpLayer, TrustedProxies};
 use rproxy_forward_headers::ForwardHeadersLayer;
-use rproxy_server::{GuardBody, RequestBody, RequestGuardLayer, Server};
+use rproxy_request_guard::{GuardBody, RequestGuardLayer};
+use rproxy_server::{RequestBody, Server};
 use rproxy_upstream::{Backends, Balance, Upstream, UpstreamBody};
 use tower::{Service, ServiceBuilder, service_fn};
 

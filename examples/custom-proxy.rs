@@ -11,8 +11,9 @@
 use rproxy_client_ip::{ClientIpLayer, TrustedProxies};
 use rproxy_forward_headers::ForwardHeadersLayer;
 use rproxy_path_filter::{PathFilterLayer, PathRules};
+use rproxy_request_guard::{GuardBody, RequestGuardLayer};
 use rproxy_router::Router;
-use rproxy_server::{GuardBody, RequestBody, RequestGuardLayer, Server};
+use rproxy_server::{RequestBody, Server};
 use rproxy_upstream::Upstream;
 use tower::ServiceBuilder;
 

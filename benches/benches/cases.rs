@@ -19,8 +19,8 @@ use rproxy_compression::CompressionLayer;
 use rproxy_forward_headers::ForwardHeadersLayer;
 use rproxy_path_filter::{PathFilterLayer, PathRules};
 use rproxy_rate_limit::{Quota, RateLimitLayer};
+use rproxy_request_guard::RequestGuardLayer;
 use rproxy_security_headers::SecurityHeadersLayer;
-use rproxy_server::RequestGuardLayer;
 use rproxy_ws_passthrough::WsPassthroughLayer;
 use tower::{Layer, Service, ServiceBuilder, service_fn};
 

@@ -52,7 +52,7 @@ fn layers_and_services_are_clone_debug_send_and_sync() {
         .layer(is_a_layer(rproxy_client_ip::ClientIpLayer::new(rproxy_client_ip::TrustedProxies::none())))
         .layer(is_a_layer(rproxy_problem::ProblemLayer::new()))
         .layer(is_a_layer(rproxy_security_headers::SecurityHeadersLayer::recommended()))
-        .layer(is_a_layer(rproxy_server::RequestGuardLayer::new()))
+        .layer(is_a_layer(rproxy_request_guard::RequestGuardLayer::new()))
         .layer(is_a_layer(rproxy_server::ClientCertificateLayer::new()))
         .layer(is_a_layer(RateLimitLayer::new(Quota::per_second(1))))
         .layer(is_a_layer(builder().key(ClientKey::default().ipv6_prefix(56)).build().unwrap()))
@@ -82,7 +82,7 @@ fn upstream_and_handles_are_clone_debug_send_and_sync() {
     is_shared::<rproxy_problem::Rejection>();
     is_shared::<rproxy_compression::Coding>();
     is_debug::<rproxy_server::RequestBody>();
-    is_debug::<rproxy_server::GuardBody<Body>>();
+    is_debug::<rproxy_request_guard::GuardBody<Body>>();
     is_shared::<rproxy_upstream::Backends>();
     is_shared::<rproxy_upstream::Builder>();
     is_shared::<rproxy_tls::Certificates>();
@@ -110,7 +110,7 @@ fn errors_are_send_sync_and_boxable() {
     is_an_error::<rproxy_security_headers::HstsError>();
     is_an_error::<rproxy_server::HandoverError>();
     is_an_error::<rproxy_server::ListenAddrError>();
-    is_an_error::<rproxy_server::RequestBodyError>();
+    is_an_error::<rproxy_request_guard::RequestBodyError>();
     is_an_error::<rproxy_server::ServerError>();
     is_an_error::<rproxy_tls::Error>();
     is_an_error::<rproxy_upstream::BackendError>();

@@ -9,8 +9,9 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use rproxy_client_ip::ClientIpLayer;
+use rproxy_request_guard::GuardBody;
 use rproxy_router::RouteTable;
-use rproxy_server::GuardBody;
+use rproxy_server::TlsInfo;
 use rproxy_tls::Certificates;
 use rproxy_upstream::Backends;
 use tower::{BoxError, Service, ServiceBuilder};
@@ -140,7 +141,9 @@ impl Stack {
         let hosts: Arc<[TlsHost]> = hosts.into();
         for stack in &mut self.routes.stacks {
             let (certificates, hosts, notices) = (certificates.clone(), Arc::clone(&hosts), self.observe.notices());
-            stack.guard = stack.guard.clone().restrict_hosts(move |name, host| {
+            stack.guard = stack.guard.clone().restrict_hosts(move |extensions, host| {
+                let Some(tls) = extensions.get::<TlsInfo>() else { return true };
+                let name = tls.server_name.as_deref();
                 let is_served = certificates.covers(name, host) || hosts.iter().any(|served| served.matches(host));
                 if !is_served {
                     notices.unserved_host(host, &request_guard::misdirected());

@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rproxy_request_guard::RequestGuardLayer;
 use rproxy_server::{
-    HandoverClient, HandoverListener, InheritedSockets, ListenAddr, RequestBody, RequestGuardLayer, RunningServer,
-    Server,
+    HandoverClient, HandoverListener, InheritedSockets, ListenAddr, RequestBody, RunningServer, Server,
 };
 use rproxy_tls::Certificates;
 use rproxy_ws_passthrough::Tunnels;

@@ -8,6 +8,8 @@
 //! |---|---|---|
 //! | [`field_name()`] | `field-name` | A parser of field names that is fast for common ones. |
 //! | [`path`] | `path` | Every decoding of a request path that some server applies. |
+//! | [`target`] | `target` | Percent-encoding of request targets. |
+//! | [`RejectedHead`] | `rejection` | The reason why a server rejected a request head. |
 //! | [`Rejection`] | `rejection` | The reason why a layer rejected a request, for error pages, logs and metrics. |
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -17,10 +19,16 @@ mod field_name;
 #[cfg(feature = "path")]
 pub mod path;
 #[cfg(feature = "rejection")]
+mod rejected_head;
+#[cfg(feature = "rejection")]
 mod rejection;
+#[cfg(feature = "target")]
+pub mod target;
 
 #[cfg(feature = "field-name")]
 pub use self::field_name::field_name;
+#[cfg(feature = "rejection")]
+pub use self::rejected_head::RejectedHead;
 #[cfg(feature = "rejection")]
 pub use self::rejection::{ProxyErrorType, Rejection, RejectionDetail};
 

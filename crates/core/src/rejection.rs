@@ -42,6 +42,7 @@ pub struct Rejection {
     message: Option<Cow<'static, str>>,
     retry_after: Option<Duration>,
     detail: Option<RejectionDetail>,
+    is_malformed_head: bool,
 }
 
 /// The part of a configuration that decided a rejection: for operators, never for clients.
@@ -69,7 +70,17 @@ impl Rejection {
             status if status.is_client_error() => ProxyErrorType::HttpRequestDenied,
             _ => ProxyErrorType::ProxyInternalError,
         };
-        Self { layer, reason, cause: reason, status, error_type, message: None, retry_after: None, detail: None }
+        Self {
+            layer,
+            reason,
+            cause: reason,
+            status,
+            error_type,
+            message: None,
+            retry_after: None,
+            detail: None,
+            is_malformed_head: false,
+        }
     }
 
     /// Sets the cause, if a layer has several with the same reason. The default is the reason.
@@ -100,6 +111,12 @@ impl Rejection {
     #[must_use]
     pub fn with_detail(self, detail: RejectionDetail) -> Self {
         Self { detail: Some(detail), ..self }
+    }
+
+    /// Marks the request head as malformed or ambiguous. A server may close a connection with many such requests.
+    #[must_use]
+    pub fn with_malformed_head(self) -> Self {
+        Self { is_malformed_head: true, ..self }
     }
 
     /// Returns the layer that rejected the request.
@@ -169,6 +186,12 @@ impl Rejection {
             Some(RejectionDetail::Rule(rule)) => Some(rule),
             _ => None,
         }
+    }
+
+    /// Returns whether the request head is malformed or ambiguous.
+    #[must_use]
+    pub fn is_malformed_head(&self) -> bool {
+        self.is_malformed_head
     }
 
     /// Returns a `text/plain` response with the status, `Retry-After` if known, and this extension.

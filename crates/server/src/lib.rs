@@ -52,7 +52,7 @@
 //! HTTP/1.1 requests without content take a fast path in this crate; hyper serves all others. Before hyper parses them,
 //! the message framing is checked on the raw bytes. A message that is ambiguous (RFC 9112 §6.3), malformed, too large
 //! or too slow reaches the service as a request with the extension [`RejectedHead`], so that the application logs and
-//! counts it. [`RequestGuardLayer`] turns it into a response with a [`Rejection`] in its extensions.
+//! counts it. `RequestGuardLayer` of `rproxy-request-guard` turns it into a response with a [`Rejection`] in its extensions.
 //!
 //! | Request extension | Content |
 //! |---|---|
@@ -75,10 +75,7 @@
 //!
 //! | Feature | Default | Adds |
 //! |---|---|---|
-//! | `tls` | yes | [`Server::tls`], [`ClientCertificateLayer`]: rustls and the certificates of `rproxy-tls`, with its ACME client. Implies `server` |
-//! | `server` | yes, by `tls` | [`Server`]: listeners, workers, HTTP/1.1 and HTTP/2 connections |
-//!
-//! Without features there is only [`RequestGuardLayer`], with about 30 dependencies, for programs with another server.
+//! | `tls` | yes | [`Server::tls`], [`ClientCertificateLayer`]: rustls and the certificates of `rproxy-tls`, with its ACME client |
 //!
 //! # Errors
 //!
@@ -87,61 +84,36 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
-mod guard;
-mod rejected_head;
-mod target;
-
-#[cfg(feature = "server")]
 mod body;
 #[cfg(feature = "tls")]
 mod client_certificate;
-#[cfg(feature = "server")]
 mod client_socket;
-#[cfg(feature = "server")]
 mod close_connection;
-#[cfg(feature = "server")]
 mod connection;
-#[cfg(feature = "server")]
 mod connection_counts;
-#[cfg(feature = "server")]
 mod drain;
-#[cfg(all(feature = "server", any(test, fuzzing)))]
+#[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
-#[cfg(feature = "server")]
 mod handover;
 #[cfg(feature = "tls")]
 mod handshake_limit;
-#[cfg(feature = "server")]
 mod http1;
-#[cfg(feature = "server")]
 mod http2;
-#[cfg(feature = "server")]
 mod inherited_sockets;
-#[cfg(feature = "server")]
 mod limits;
-#[cfg(feature = "server")]
 mod listen;
-#[cfg(feature = "server")]
 mod proxy_protocol;
-#[cfg(feature = "server")]
 mod server;
-#[cfg(feature = "server")]
 mod service;
-#[cfg(feature = "server")]
 mod worker;
 
 use std::sync::Arc;
 
-pub use rproxy_core::Rejection;
+pub use rproxy_core::{RejectedHead, Rejection};
 
 #[cfg(feature = "tls")]
 pub use self::client_certificate::{ClientCertificate, ClientCertificateLayer, ClientCertificateService};
-pub use self::guard::{
-    GuardBody, RequestBodyError, RequestGuardLayer, RequestGuardService, ResponseFuture, normalized_host,
-};
-pub use self::rejected_head::RejectedHead;
-#[cfg(feature = "server")]
 pub use self::{
     body::RequestBody,
     close_connection::CloseConnection,
@@ -175,7 +147,7 @@ pub struct TlsInfo {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoopbackClient;
 
-/// A type whose documentation is the README, so that its examples are compiled as doc tests.
-#[cfg(all(doctest, feature = "server"))]
+/// Compiles the examples of the README.
+#[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct ReadmeExamples;

@@ -11,7 +11,8 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use rproxy_client_ip::PeerAddr;
-use rproxy_server::{Limits, ProxyProtocolVersions, RequestGuardLayer, RunningServer, Server};
+use rproxy_request_guard::RequestGuardLayer;
+use rproxy_server::{Limits, ProxyProtocolVersions, RunningServer, Server};
 use tower::{Layer, service_fn};
 
 /// Starts a server whose responses contain the method, target, host, peer and body of the request. It does not read the
@@ -20,19 +21,21 @@ fn start(server: impl FnOnce(Server) -> Server, guard: RequestGuardLayer) -> Run
     let server = server(Server::bind("127.0.0.1:0".parse().unwrap()).workers(1));
     server
         .start(move |_| {
-            guard.layer(service_fn(async |request: Request<rproxy_server::GuardBody<rproxy_server::RequestBody>>| {
-                let (head, body) = request.into_parts();
-                let host = head.headers.get("host").map_or("-", |host| host.to_str().unwrap_or("?")).to_owned();
-                let peer = head.extensions.get::<PeerAddr>().expect("the server's extension").0;
-                let mut text = format!("{} {} {host} {}", head.method, head.uri, peer.ip());
-                if head.uri.path() != "/ignore" {
-                    match body.collect().await {
-                        Ok(body) => text.push_str(&format!(" {}", body.to_bytes().escape_ascii())),
-                        Err(error) => text.push_str(&error.to_string()),
+            guard.layer(service_fn(
+                async |request: Request<rproxy_request_guard::GuardBody<rproxy_server::RequestBody>>| {
+                    let (head, body) = request.into_parts();
+                    let host = head.headers.get("host").map_or("-", |host| host.to_str().unwrap_or("?")).to_owned();
+                    let peer = head.extensions.get::<PeerAddr>().expect("the server's extension").0;
+                    let mut text = format!("{} {} {host} {}", head.method, head.uri, peer.ip());
+                    if head.uri.path() != "/ignore" {
+                        match body.collect().await {
+                            Ok(body) => text.push_str(&format!(" {}", body.to_bytes().escape_ascii())),
+                            Err(error) => text.push_str(&error.to_string()),
+                        }
                     }
-                }
-                Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(text))))
-            }))
+                    Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(text))))
+                },
+            ))
         })
         .unwrap()
 }

@@ -17,7 +17,8 @@ use h2::{
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper_util::rt::TokioIo;
-use rproxy_server::{Limits, RequestBody, RequestGuardLayer};
+use rproxy_request_guard::RequestGuardLayer;
+use rproxy_server::{Limits, RequestBody};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::{Layer, service_fn};
 
@@ -25,7 +26,7 @@ use tower::{Layer, service_fn};
 fn start(limits: impl FnOnce(&mut Limits)) -> Server {
     Server::start(limits, |_| {
         RequestGuardLayer::new().layer(service_fn(
-            async |mut request: Request<rproxy_server::GuardBody<RequestBody>>| {
+            async |mut request: Request<rproxy_request_guard::GuardBody<RequestBody>>| {
                 if request.method() == http::Method::CONNECT {
                     let upgrade = hyper::upgrade::on(&mut request);
                     tokio::spawn(async move {

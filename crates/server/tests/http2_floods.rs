@@ -18,7 +18,8 @@ use h2::{
 };
 use http::{Request, Response};
 use http_body_util::Full;
-use rproxy_server::{GuardBody, RejectedHead, RequestBody, RequestGuardLayer};
+use rproxy_request_guard::{GuardBody, RequestGuardLayer};
+use rproxy_server::{RejectedHead, RequestBody};
 use tower::{Layer, service_fn};
 
 // RFC 9113 §7.

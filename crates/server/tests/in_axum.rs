@@ -8,7 +8,8 @@ use std::net::TcpStream;
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use rproxy_client_ip::PeerAddr;
-use rproxy_server::{RequestGuardLayer, RunningServer, Server};
+use rproxy_request_guard::RequestGuardLayer;
+use rproxy_server::{RunningServer, Server};
 
 fn send_request(server: &RunningServer, request: &str) -> (String, String) {
     let mut socket = TcpStream::connect(server.local_addr().unwrap()).unwrap();

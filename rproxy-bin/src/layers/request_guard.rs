@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use rproxy_core::Rejection;
-use rproxy_server::RequestGuardLayer;
+use rproxy_request_guard::RequestGuardLayer;
 
 use crate::rejections::KnownRejection;
 use crate::setting::{DURATION, settings};

@@ -10,8 +10,9 @@ use rproxy_compression::CompressionLayer;
 use rproxy_forward_headers::ForwardHeadersLayer;
 use rproxy_path_filter::PathFilterLayer;
 use rproxy_rate_limit::RateLimitLayer;
+use rproxy_request_guard::{GuardBody, RequestGuardLayer};
 use rproxy_security_headers::SecurityHeadersLayer;
-use rproxy_server::{ClientCertificateLayer, GuardBody, RequestGuardLayer};
+use rproxy_server::ClientCertificateLayer;
 use rproxy_ws_passthrough::WsPassthroughLayer;
 use tower::{BoxError, Service, ServiceBuilder};
 

@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use super::request_head::has_token;
 use super::syntax::{Lines, content_length, is_control, is_disguised, is_tchar, trim_ows};
+use rproxy_core::target::{self, Class, is_target_byte};
+
 use crate::RejectedHead;
-use crate::target::{self, Class, is_target_byte};
 
 /// The limits on the size of a request head, its target and its number of fields.
 #[derive(Clone, Copy, Debug)]

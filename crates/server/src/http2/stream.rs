@@ -18,7 +18,6 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::activity::Activity;
 use crate::RejectedHead;
-use crate::guard::is_malformed_head;
 use crate::http1::{HeadLimits, is_disguised};
 
 /// The service of an HTTP/2 connection, which checks the limits of request heads.
@@ -110,7 +109,7 @@ where
         let response = ready!(this.inner.poll(cx))?;
         let activity = this.activity.take();
         if let (Some(activity), Some(rejection)) = (&activity, response.extensions().get::<Rejection>())
-            && is_malformed_head(rejection)
+            && rejection.is_malformed_head()
         {
             activity.charge_rejection();
         }

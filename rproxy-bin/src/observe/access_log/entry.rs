@@ -13,7 +13,8 @@ use rproxy_core::Rejection;
 use rproxy_forward_headers::RequestId;
 use rproxy_path_filter::PathFilterDecision;
 use rproxy_rate_limit::RateLimitDecision;
-use rproxy_server::{RejectedHead, normalized_host};
+use rproxy_request_guard::normalized_host;
+use rproxy_server::RejectedHead;
 use rproxy_upstream::ProxyError;
 use rproxy_ws_passthrough::TunnelSummary;
 

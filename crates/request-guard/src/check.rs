@@ -5,13 +5,15 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Method, Request, Uri, Version};
 use hyper::ext::Protocol;
 
-use super::host::normalize_host;
-use super::{IsServed, RequestRejection};
-use crate::target::percent_encode;
-use crate::{RejectedHead, TlsInfo};
+use rproxy_core::RejectedHead;
+use rproxy_core::target::percent_encode;
 
-/// Checks the host and the target, and rewrites `Host` to its normal form and the target to origin-form or `*`.
-pub(super) fn check<B>(request: &mut Request<B>, is_served: Option<&IsServed>) -> Result<(), RequestRejection> {
+use crate::host::normalize_host;
+use crate::layer::IsServed;
+use crate::rejection::RequestRejection;
+
+/// Checks the head, and rewrites `Host` to its normal form and the target to origin-form (or `*`).
+pub(crate) fn check<B>(request: &mut Request<B>, is_served: Option<&IsServed>) -> Result<(), RequestRejection> {
     if let Some(rejected) = request.extensions().get::<RejectedHead>() {
         return Err(RequestRejection::Head(*rejected));
     }
@@ -25,14 +27,11 @@ pub(super) fn check<B>(request: &mut Request<B>, is_served: Option<&IsServed>) -
         normalize_host(request);
     }
     target(request)?;
-    if let (Some(is_served), Some(tls)) = (is_served, request.extensions().get::<TlsInfo>()) {
-        let name = tls.server_name.as_deref();
-        // HTTP/1.0 does not require Host, and a request without one can't be misdirected.
-        if let Some(host) = request.headers().get(HOST) {
-            let host = host.to_str().map_or("", without_port);
-            if !is_served(name, host) {
-                return Err(RequestRejection::Misdirected);
-            }
+    // HTTP/1.0 does not require Host, and a request without one can't be misdirected.
+    if let (Some(is_served), Some(host)) = (is_served, request.headers().get(HOST)) {
+        let host = host.to_str().map_or("", without_port);
+        if !is_served(request.extensions(), host) {
+            return Err(RequestRejection::Misdirected);
         }
     }
     Ok(())
@@ -197,6 +196,7 @@ fn origin_form(uri: &Uri, version: Version) -> Option<PathAndQuery> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::Extensions;
 
     fn request(method: &str, target: &str, version: Version, hosts: &[&str]) -> Request<()> {
         let mut builder = Request::builder().method(method).uri(target).version(version);
@@ -281,28 +281,25 @@ mod tests {
             let request = Request::get("/").extension(scheme).header(HOST, &host).body(()).unwrap();
             if is_normal_host(host.as_bytes()) {
                 proptest::prop_assert!(authority(&request.headers()[HOST]).is_some(), "{}", host);
-                proptest::prop_assert_eq!(super::super::host::normalized_host(&request), None, "{}", host);
+                proptest::prop_assert_eq!(crate::host::normalized_host(&request), None, "{}", host);
             }
         }
     }
 
     #[test]
-    fn rejects_hosts_that_are_not_served_on_the_tls_connection_with_421() {
-        let is_served = |_: Option<&str>, host: &str| host == "b.example";
-        for (name, host, expected) in [
-            (Some("a.example"), Some("b.example:443"), Ok(())),
-            (Some("a.example"), Some("c.example"), Err(RequestRejection::Misdirected)),
-            (Some("c.example"), Some("c.example"), Err(RequestRejection::Misdirected)),
-            (None, Some("b.example"), Ok(())),
-            (None, Some("c.example"), Err(RequestRejection::Misdirected)),
+    fn rejects_hosts_that_are_not_served_on_the_connection_with_421() {
+        let is_served = |extensions: &Extensions, host: &str| extensions.get() == Some(&443) && host == "b.example";
+        for (port, host, expected) in [
+            (443, Some("b.example:443"), Ok(())),
+            (443, Some("c.example"), Err(RequestRejection::Misdirected)),
+            (80, Some("b.example"), Err(RequestRejection::Misdirected)),
             // HTTP/1.0 does not require Host.
-            (Some("a.example"), None, Ok(())),
-            (None, None, Ok(())),
+            (443, None, Ok(())),
         ] {
             let version = if host.is_some() { Version::HTTP_11 } else { Version::HTTP_10 };
             let mut request = request("GET", "/", version, host.as_slice());
-            request.extensions_mut().insert(TlsInfo { server_name: name.map(Into::into), client_certificate: None });
-            assert_eq!(check(&mut request, Some(&is_served)), expected, "{name:?} {host:?}");
+            request.extensions_mut().insert(port);
+            assert_eq!(check(&mut request, Some(&is_served)), expected, "{port} {host:?}");
         }
     }
 }

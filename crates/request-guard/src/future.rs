@@ -9,11 +9,11 @@ use http::{HeaderValue, Response, Version, header};
 use http_body_util::{Either, Full};
 use pin_project_lite::pin_project;
 
-use super::RequestRejection;
-use super::body::Progress;
+use crate::body::Progress;
+use crate::rejection::RequestRejection;
 
 pin_project! {
-    /// The response future of [`RequestGuardService`](super::RequestGuardService).
+    /// The response future of [`RequestGuardService`](crate::RequestGuardService).
     #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<F> {
@@ -33,11 +33,11 @@ pin_project! {
 }
 
 impl<F> ResponseFuture<F> {
-    pub(super) fn rejected(version: Version, rejection: RequestRejection) -> Self {
+    pub(crate) fn rejected(version: Version, rejection: RequestRejection) -> Self {
         Self { version, stage: Stage::Rejected { rejection } }
     }
 
-    pub(super) fn inner(version: Version, future: F, progress: Option<Progress>) -> Self {
+    pub(crate) fn inner(version: Version, future: F, progress: Option<Progress>) -> Self {
         Self { version, stage: Stage::Inner { future, progress } }
     }
 }

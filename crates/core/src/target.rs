@@ -4,14 +4,12 @@
 //! represent all of these bytes. Those that it can't represent, and all non-ASCII bytes, are percent-encoded before any
 //! layer reads the target, so that path filter, cache key, log and backend see the same bytes. All others are unchanged.
 
-#[cfg(feature = "server")]
 use http::Uri;
 
-/// The validity of a request target.
-#[cfg(feature = "server")]
+/// The class of a request target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Class {
-    /// The request target can be represented as [`http::Uri`].
+pub enum Class {
+    /// `http::Uri` can represent it.
     Valid,
     /// The request target can be represented as [`http::Uri`] after [`percent_encode`].
     Encodable,
@@ -19,9 +17,9 @@ pub(crate) enum Class {
     Malformed,
 }
 
-/// Classifies the target of a request line by its validity.
-#[cfg(feature = "server")]
-pub(crate) fn classify(target: &[u8]) -> Class {
+/// Classifies the target of a request line.
+#[must_use]
+pub fn classify(target: &[u8]) -> Class {
     // RFC 9112 §3.2: whitespace and control characters are invalid. A fragment is invalid too (§3.2.1), but the URI parser
     // would silently drop it.
     if target.is_empty() || !target.iter().copied().all(is_target_byte) {
@@ -38,8 +36,9 @@ pub(crate) fn classify(target: &[u8]) -> Class {
     }
 }
 
-/// Percent-encodes the bytes of a target that [`http::Uri`] can't represent in path and query, and non-ASCII bytes.
-pub(crate) fn percent_encode(target: &[u8]) -> Vec<u8> {
+/// Percent-encodes the bytes of path and query that [`http::Uri`] can't represent, and all non-ASCII bytes.
+#[must_use]
+pub fn percent_encode(target: &[u8]) -> Vec<u8> {
     let (authority, path, query) = split(target);
     let mut encoded = Vec::with_capacity(target.len() + 32);
     encoded.extend_from_slice(authority);
@@ -78,9 +77,10 @@ fn split(target: &[u8]) -> (&[u8], &[u8], &[u8]) {
     (authority, path, query)
 }
 
-/// Returns whether a byte is accepted in a request target, as it is or percent-encoded.
-#[cfg(feature = "server")]
-pub(crate) fn is_target_byte(byte: u8) -> bool {
+/// Returns whether a byte is accepted in a target, encoded or not.
+#[inline]
+#[must_use]
+pub fn is_target_byte(byte: u8) -> bool {
     byte > b' ' && byte != 0x7f && byte != b'#'
 }
 
@@ -92,7 +92,7 @@ fn is_query_byte(byte: u8) -> bool {
     byte.is_ascii_graphic() && !matches!(byte, b'"' | b'<' | b'>')
 }
 
-#[cfg(all(test, feature = "server"))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

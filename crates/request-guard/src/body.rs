@@ -12,10 +12,10 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::RequestRejection;
+use crate::rejection::RequestRejection;
 
 pin_project! {
-    /// A request body with the limits of [`RequestGuardLayer`](super::RequestGuardLayer).
+    /// A request body with the limits of [`RequestGuardLayer`](crate::RequestGuardLayer).
     #[derive(Debug)]
     pub struct GuardBody<B> {
         // `None` for an empty body, without a value of `B`.
@@ -38,7 +38,7 @@ struct BodyLimits {
 
 /// The progress of a request body, shared with the response future.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Progress(Arc<State>);
+pub(crate) struct Progress(Arc<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -52,13 +52,13 @@ impl Progress {
         error
     }
 
-    /// Disables the body timeout when the response begins, because a bidirectional stream may pause.
-    pub(super) fn set_has_response(&self) {
+    /// Disables the timeout, because the response has begun: in a bidirectional stream, the client may wait for data.
+    pub(crate) fn set_has_response(&self) {
         self.0.has_response.store(true, Relaxed);
     }
 
-    /// Returns the rejection that corresponds to the error of the request body, if reading it failed.
-    pub(super) fn rejection(&self) -> Option<RequestRejection> {
+    /// Returns the rejection that corresponds to the failure of the body, if it failed.
+    pub(crate) fn rejection(&self) -> Option<RequestRejection> {
         const TOO_LARGE: u8 = RequestBodyError::TooLarge as u8 + 1;
         const TOO_SLOW: u8 = RequestBodyError::TooSlow as u8 + 1;
         match self.0.failure.load(Relaxed) {
@@ -86,11 +86,11 @@ pub enum RequestBodyError {
 }
 
 impl<B> GuardBody<B> {
-    pub(super) fn empty(inner: B) -> Self {
+    pub(crate) fn empty(inner: B) -> Self {
         Self { inner: Some(inner), limits: None }
     }
 
-    pub(super) fn new(inner: B, max: Option<u64>, timeout: Duration) -> (Self, Progress) {
+    pub(crate) fn new(inner: B, max: Option<u64>, timeout: Duration) -> (Self, Progress) {
         let progress = Progress::default();
         let limits = BodyLimits { left: max, timeout, timer: None, is_waiting: false, progress: progress.clone() };
         (Self { inner: Some(inner), limits: Some(limits) }, progress)

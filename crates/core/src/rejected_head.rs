@@ -1,9 +1,9 @@
-//! A request extension for request heads that the server rejected.
+//! Request heads that a server rejected.
 
 /// Request extension: the reason that the server rejected the request head.
 ///
 /// The request that carries it is a placeholder: its method, target and header fields have no meaning. The service
-/// should respond with an error, as [`RequestGuardLayer`](crate::RequestGuardLayer) does. Over HTTP/1.1, the connection
+/// should respond with an error, as `RequestGuardLayer` of `rproxy-request-guard` does. Over HTTP/1.1, the connection
 /// is closed after the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

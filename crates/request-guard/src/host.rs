@@ -3,8 +3,8 @@
 use http::uri::Scheme;
 use http::{HeaderValue, Request, header};
 
-/// Rewrites the `Host` field to its normal form.
-pub(super) fn normalize_host<B>(request: &mut Request<B>) {
+/// Rewrites `Host` to its normal form.
+pub(crate) fn normalize_host<B>(request: &mut Request<B>) {
     if request.headers().contains_key(header::HOST)
         && let Some(host) = normalized_host(request)
     {
@@ -22,7 +22,7 @@ pub(super) fn normalize_host<B>(request: &mut Request<B>) {
 ///
 /// ```
 /// use http::Request;
-/// use rproxy_server::normalized_host;
+/// use rproxy_request_guard::normalized_host;
 ///
 /// # fn main() -> Result<(), http::Error> {
 /// let request = Request::get("/").header("host", "Example.org.:80").body(())?;

@@ -16,13 +16,10 @@ use rproxy_forward_headers::RequestId;
 use rproxy_problem::{PageTexts, ProblemHooks, ProblemLayer};
 use rproxy_server::CloseConnection;
 
-use crate::rejections::{self, KnownRejection};
+use crate::rejections;
 
 /// The layer that formats error responses and catches panics.
 pub type ErrorResponseLayer = ProblemLayer<ErrorHooks>;
-
-/// The rejection of a request whose service panicked.
-pub(crate) const REJECTIONS: &[KnownRejection] = &[KnownRejection::new("panic", "panic")];
 
 /// The parts of error responses that this proxy decides.
 #[derive(Clone, Copy, Debug, Default)]

@@ -7,7 +7,7 @@ use rproxy_router::{Found, request_host};
 
 use crate::config::Config;
 use crate::edge::layers;
-use crate::site::without_prefix;
+use crate::path_prefix::without_prefix;
 
 /// Explains how the proxy processes a path of the default site, or a URL of any site.
 ///

@@ -25,8 +25,7 @@ pub use self::tls::TlsSettings;
 pub use self::upstream::UpstreamSettings;
 pub use self::websocket::WebSocketSettings;
 
-use crate::error_response;
-use crate::rejections::KnownRejection;
+use crate::known_rejection::KnownRejection;
 
 mod cache;
 mod client_ip;
@@ -40,7 +39,7 @@ mod pem;
 mod process;
 pub(crate) mod rate_limit;
 pub(crate) mod request_guard;
-pub(crate) mod routing;
+mod routing;
 mod security_headers;
 mod tls;
 mod upstream;
@@ -57,7 +56,6 @@ pub(crate) fn rejections() -> impl Iterator<Item = &'static KnownRejection> {
         rate_limit::REJECTIONS,
         forward_headers::REJECTIONS,
         routing::REJECTIONS,
-        error_response::REJECTIONS,
     ];
     of_layers.into_iter().flatten()
 }

@@ -11,11 +11,10 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, LOCATION};
 use http::uri::Authority;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
-use rproxy_core::Rejection;
+use rproxy_core::{ProxyErrorType, Rejection};
 use rproxy_router::{RouteTable, request_host};
 use tower_service::Service;
 
-use crate::layers::routing::unknown_host;
 use crate::observe::Notices;
 
 /// The ports that determine the port in a redirect to HTTPS.
@@ -114,6 +113,16 @@ pub(crate) fn permanent(method: &Method, location: HeaderValue) -> Response<&'st
         response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
     response
+}
+
+/// Returns the rejection of a request for a host that no site has.
+pub(crate) fn unknown_host(status: StatusCode) -> Rejection {
+    Rejection::new("router", "unknown_host", status).with_error_type(ProxyErrorType::HttpRequestError)
+}
+
+/// Returns the rejection of a request whose path can take two routes.
+pub(crate) fn ambiguous_path() -> Rejection {
+    Rejection::new("router", "ambiguous_path", StatusCode::BAD_REQUEST)
 }
 
 /// Returns the response to a rejected request.

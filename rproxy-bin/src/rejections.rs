@@ -6,45 +6,21 @@ use std::sync::LazyLock;
 
 use rproxy_core::Rejection;
 
+use crate::known_rejection::KnownRejection;
 use crate::layers;
 
-/// A rejection that a layer is known for.
-#[derive(Debug)]
-pub(crate) struct KnownRejection {
-    reason: &'static str,
-    cause: &'static str,
-    explanation: Option<&'static str>,
-    is_logged: bool,
-}
+/// The rejection of a request whose service panicked.
+const PANIC: KnownRejection = KnownRejection::new("panic", "panic");
 
-impl KnownRejection {
-    /// Declares a rejection by its reason and, if there are several with this reason, by its cause.
-    pub(crate) const fn new(reason: &'static str, cause: &'static str) -> Self {
-        Self { reason, cause, explanation: None, is_logged: false }
-    }
-
-    /// Sets the cause of the rejection and the setting that decides, in words.
-    ///
-    /// The detail of the rejection replaces the text in braces, if there is a detail.
-    pub(crate) const fn explained(self, explanation: &'static str) -> Self {
-        Self { explanation: Some(explanation), ..self }
-    }
-
-    /// Lets the log mention the rejection, at most once per minute.
-    pub(crate) const fn logged(self) -> Self {
-        Self { is_logged: true, ..self }
-    }
-
-    fn is(&self, rejection: &Rejection) -> bool {
-        self.reason == rejection.reason() && self.cause == rejection.cause()
-    }
+fn all() -> impl Iterator<Item = &'static KnownRejection> {
+    layers::rejections().chain([&PANIC])
 }
 
 /// Returns the explanation of a rejection: its cause, and the setting that decides.
 ///
 /// The text names backends and rules: it is for operators, never for clients.
 pub(crate) fn explanation(rejection: &Rejection) -> Option<String> {
-    let Some(known) = layers::rejections().find(|known| known.is(rejection)) else {
+    let Some(known) = all().find(|known| known.is(rejection)) else {
         return (!REASONS.contains(&rejection.reason())).then(|| rejection.to_string());
     };
     let text = known.explanation?;
@@ -55,12 +31,12 @@ pub(crate) fn explanation(rejection: &Rejection) -> Option<String> {
 
 /// Returns the index of a rejection among the [logged](logged_count) ones, or `None` if the log does not mention it.
 pub(crate) fn logged_index(rejection: &Rejection) -> Option<usize> {
-    layers::rejections().filter(|known| known.is_logged).position(|known| known.is(rejection))
+    all().filter(|known| known.is_logged).position(|known| known.is(rejection))
 }
 
 /// Returns the number of rejections that the log mentions.
 pub(crate) fn logged_count() -> usize {
-    layers::rejections().filter(|known| known.is_logged).count()
+    all().filter(|known| known.is_logged).count()
 }
 
 /// Returns the known reasons, each once.
@@ -70,7 +46,7 @@ pub(crate) fn reasons() -> &'static [&'static str] {
 
 static REASONS: LazyLock<Box<[&'static str]>> = LazyLock::new(|| {
     let mut reasons = Vec::new();
-    for known in layers::rejections() {
+    for known in all() {
         if !reasons.contains(&known.reason) {
             reasons.push(known.reason);
         }
@@ -100,7 +76,7 @@ mod tests {
     #[test]
     fn explanations_name_existing_settings() {
         let known: Vec<String> = settings().map(|setting| setting.variable()).collect();
-        let explained: Vec<_> = layers::rejections().filter_map(|known| known.explanation).collect();
+        let explained: Vec<_> = all().filter_map(|known| known.explanation).collect();
         assert!(explained.len() > 25, "{explained:?}");
         for text in explained {
             let words = text.split(|c: char| !c.is_ascii_uppercase() && !c.is_ascii_digit() && c != '_');

@@ -2,10 +2,8 @@
 
 mod handler;
 mod hosts;
-mod prefix;
 mod stack;
 
 pub(crate) use self::handler::{AmbiguousPath, Handler};
 pub(crate) use self::hosts::{SiteHosts, SiteNames};
-pub(crate) use self::prefix::without_prefix;
 pub(crate) use self::stack::SiteStack;

@@ -7,7 +7,7 @@ use hyper::ext::Protocol;
 use rproxy_cache::{CacheLayer, CachePaths, CacheStore, QueryRules, RequestHead, SetCookiePolicy};
 use rproxy_upstream::{ProxyError, ProxyErrorKind};
 
-use crate::rejections::KnownRejection;
+use crate::known_rejection::KnownRejection;
 use crate::setting::{PATHS, SWITCH, settings};
 use crate::values::parsed::Parsed;
 use crate::values::paths;

@@ -4,7 +4,7 @@ use rproxy_client_ip::ClientIpSource;
 use rproxy_forward_headers::ForwardHeadersLayer;
 
 use super::client_ip::ClientIpSettings;
-use crate::rejections::KnownRejection;
+use crate::known_rejection::KnownRejection;
 use crate::setting::{SWITCH, settings};
 use crate::values::choice::{TraceContext, node_name};
 use crate::values::value::boolean;

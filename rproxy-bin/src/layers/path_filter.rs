@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use rproxy_path_filter::{PathFilterLayer, PathRules};
 
-use crate::rejections::KnownRejection;
+use crate::known_rejection::KnownRejection;
+use crate::path_prefix::without_prefix;
 use crate::setting::{SWITCH, settings};
-use crate::site::without_prefix;
 use crate::values::filter::BlockedPathResponse;
 use crate::values::parsed::Parsed;
 use crate::values::paths;

@@ -14,7 +14,7 @@ use rproxy_rate_limit::{
 #[cfg(feature = "redis")]
 use rproxy_rate_limit::{RedisStore, RedisUrlError};
 
-use crate::rejections::KnownRejection;
+use crate::known_rejection::KnownRejection;
 use crate::setting::{DURATION, PATHS, SWITCH, settings};
 use crate::values::parsed::Parsed;
 use crate::values::paths::globs;

@@ -6,7 +6,7 @@ use http::StatusCode;
 use rproxy_core::Rejection;
 use rproxy_request_guard::RequestGuardLayer;
 
-use crate::rejections::KnownRejection;
+use crate::known_rejection::KnownRejection;
 use crate::setting::{DURATION, settings};
 use crate::values::value::{format_duration, format_size, size, timeout};
 

@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use http::StatusCode;
-use rproxy_core::{ProxyErrorType, Rejection};
-
-use crate::rejections::KnownRejection;
+use crate::known_rejection::KnownRejection;
 use crate::setting::settings;
 use crate::values::redirect::RedirectTarget;
 use crate::values::routes::RouteList;
@@ -17,16 +14,6 @@ pub(crate) const REJECTIONS: &[KnownRejection] = &[
         .explained("no site has the host; add it to RPROXY_ROUTES, or to the hosts of a [[site]]"),
     KnownRejection::new("ambiguous_path", "ambiguous_path"),
 ];
-
-/// Returns the rejection of a request for a host that no site has.
-pub(crate) fn unknown_host(status: StatusCode) -> Rejection {
-    Rejection::new("router", "unknown_host", status).with_error_type(ProxyErrorType::HttpRequestError)
-}
-
-/// Returns the rejection of a request whose path can take two routes.
-pub(crate) fn ambiguous_path() -> Rejection {
-    Rejection::new("router", "ambiguous_path", StatusCode::BAD_REQUEST)
-}
 
 settings! {
     /// The settings of routes, redirects and path prefixes.

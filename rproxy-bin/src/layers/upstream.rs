@@ -10,7 +10,7 @@ use rustls_pki_types::pem::PemObject;
 
 use super::StackError;
 use super::pem::certificate_chain;
-use crate::rejections::KnownRejection;
+use crate::known_rejection::KnownRejection;
 use crate::setting::{DURATION, connections, settings};
 use crate::values::balance::UpstreamBalance;
 use crate::values::choice::Secret;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rproxy_ws_passthrough::{UpgradeProtocols, WsOrigins, WsPassthroughLayer, WsPaths};
 
-use crate::rejections::KnownRejection;
+use crate::known_rejection::KnownRejection;
 use crate::setting::{DURATION, PATHS, SWITCH, connections, settings};
 use crate::values::parsed::Parsed;
 use crate::values::paths;

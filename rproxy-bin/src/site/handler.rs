@@ -13,10 +13,9 @@ use rproxy_router::request_host;
 use rproxy_server::TlsInfo;
 use tower_service::Service;
 
-use super::prefix::without_prefix;
-use crate::layers::routing::{ambiguous_path, unknown_host};
 use crate::observe::Notices;
-use crate::redirect::{permanent, respond};
+use crate::path_prefix::without_prefix;
+use crate::redirect::{ambiguous_path, permanent, respond, unknown_host};
 use crate::values::redirect::RedirectTarget;
 
 /// The action on requests that pass all layers of a site.

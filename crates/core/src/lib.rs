@@ -9,6 +9,7 @@
 //! | [`field_name()`] | `field-name` | A parser of field names that is fast for common ones. |
 //! | [`path`] | `path` | Every decoding of a request path that some server applies. |
 //! | [`target`] | `target` | Percent-encoding of request targets. |
+//! | [`TlsInfo`], [`ClientCertificate`] | `tls-info` | The TLS session of a connection. |
 //! | [`RejectedHead`] | `rejection` | The reason why a server rejected a request head. |
 //! | [`Rejection`] | `rejection` | The reason why a layer rejected a request, for error pages, logs and metrics. |
 #![forbid(unsafe_code)]
@@ -24,6 +25,8 @@ mod rejected_head;
 mod rejection;
 #[cfg(feature = "target")]
 pub mod target;
+#[cfg(feature = "tls-info")]
+mod tls_info;
 
 #[cfg(feature = "field-name")]
 pub use self::field_name::field_name;
@@ -31,6 +34,8 @@ pub use self::field_name::field_name;
 pub use self::rejected_head::RejectedHead;
 #[cfg(feature = "rejection")]
 pub use self::rejection::{ProxyErrorType, Rejection, RejectionDetail};
+#[cfg(feature = "tls-info")]
+pub use self::tls_info::{ClientCertificate, TlsInfo};
 
 /// Compiles the examples of the README.
 #[cfg(all(doctest, feature = "rejection"))]

@@ -9,6 +9,10 @@ use http::{Request, Response};
 use http_body::Body;
 use hyper::server::conn::http1;
 use rproxy_client_ip::{PeerAddr, TrustedProxies};
+#[cfg(feature = "tls")]
+use rproxy_tls::Identity;
+#[cfg(feature = "tls")]
+use rustls::pki_types::CertificateDer;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -174,8 +178,10 @@ where
             }
             let is_http2 = session.alpn_protocol() == Some(b"h2");
             let server_name = session.server_name().map(|name| name.to_ascii_lowercase().into());
-            let client_certificate = session.peer_certificates().and_then(ClientCertificate::new);
-            let tls = Some(TlsInfo { server_name, client_certificate });
+            let mut tls = TlsInfo::default();
+            tls.server_name = server_name;
+            tls.client_certificate = session.peer_certificates().and_then(client_certificate);
+            let tls = Some(tls);
             match is_http2 {
                 true => self.serve_http2(stream, tls),
                 false => self.serve_http1(stream, Scheme::HTTPS, tls),
@@ -258,4 +264,14 @@ fn spawn_http2<T, S, B>(
 fn log(peer: PeerAddr, error: &(dyn Error + 'static)) {
     let source = error.source().map(tracing::field::display);
     tracing::debug!(peer = %peer.0, %error, source, "connection failed");
+}
+
+/// Returns the certificate of the client, or `None` if it sent an empty chain.
+#[cfg(feature = "tls")]
+fn client_certificate(chain: &[CertificateDer<'_>]) -> Option<ClientCertificate> {
+    let certificate = ClientCertificate::new(chain)?;
+    Some(match chain.first().and_then(Identity::from_certificate) {
+        Some(identity) => certificate.with_identity(&identity.subject, &identity.fingerprint),
+        None => certificate,
+    })
 }

@@ -75,7 +75,7 @@
 //!
 //! | Feature | Default | Adds |
 //! |---|---|---|
-//! | `tls` | yes | [`Server::tls`], [`ClientCertificateLayer`]: rustls and the certificates of `rproxy-tls`, with its ACME client |
+//! | `tls` | yes | [`Server::tls`], [`ClientCertificate`]: rustls and the certificates of `rproxy-tls`, with its ACME client |
 //!
 //! # Errors
 //!
@@ -85,8 +85,6 @@
 #![deny(missing_docs)]
 
 mod body;
-#[cfg(feature = "tls")]
-mod client_certificate;
 mod client_socket;
 mod close_connection;
 mod connection;
@@ -108,12 +106,8 @@ mod server;
 mod service;
 mod worker;
 
-use std::sync::Arc;
+pub use rproxy_core::{ClientCertificate, RejectedHead, Rejection, TlsInfo};
 
-pub use rproxy_core::{RejectedHead, Rejection};
-
-#[cfg(feature = "tls")]
-pub use self::client_certificate::{ClientCertificate, ClientCertificateLayer, ClientCertificateService};
 pub use self::{
     body::RequestBody,
     close_connection::CloseConnection,
@@ -128,17 +122,6 @@ pub use self::{
     service::ClientConnection,
     worker::Worker,
 };
-
-/// Request extension: the TLS session of the connection. Absent without TLS.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct TlsInfo {
-    /// The server name that the client sent (SNI, RFC 6066 §3), in lower case.
-    pub server_name: Option<Arc<str>>,
-    /// The client's verified certificate, if the server requests one (`rproxy_tls::ClientAuth`).
-    #[cfg(feature = "tls")]
-    pub client_certificate: Option<ClientCertificate>,
-}
 
 /// Request extension: both the client and the listener have a loopback address.
 ///

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use http::{HeaderName, Uri};
-use rproxy_server::ClientCertificateLayer;
+use rproxy_client_cert::ClientCertificateLayer;
 use rproxy_tls::{Acme, Certificates, CertificatesBuilder, CipherSuites, ClientAuth, LocalCa, TlsVersion};
 
 use crate::setting::{SWITCH, joined_paths, settings};

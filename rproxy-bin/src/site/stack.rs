@@ -6,13 +6,13 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use rproxy_cache::CacheLayer;
+use rproxy_client_cert::ClientCertificateLayer;
 use rproxy_compression::CompressionLayer;
 use rproxy_forward_headers::ForwardHeadersLayer;
 use rproxy_path_filter::PathFilterLayer;
 use rproxy_rate_limit::RateLimitLayer;
 use rproxy_request_guard::{GuardBody, RequestGuardLayer};
 use rproxy_security_headers::SecurityHeadersLayer;
-use rproxy_server::ClientCertificateLayer;
 use rproxy_ws_passthrough::WsPassthroughLayer;
 use tower::{BoxError, Service, ServiceBuilder};
 

@@ -297,8 +297,8 @@ impl<K> RateLimitLayerBuilder<K> {
 
     /// Sets the maximum number of keys in memory; default 524,288, which takes 8 MiB.
     ///
-    /// The number is rounded up to a power of two, at least 512. A key takes 16 bytes. The table starts at 256 KiB, or at
-    /// its maximum if that is less, and grows when more keys than it holds have used part of their quota.
+    /// The number is rounded up to a power of two, at least 512. A key takes 16 bytes. The first request allocates a
+    /// table of 16 KiB, which grows when more keys than it holds have used part of their quota.
     ///
     /// A full table forgets the keys that have used the least of their quota. No request is rejected because the table is
     /// full. Each [policy](Self::policy) has its own table.

@@ -9,13 +9,15 @@
 //! with the earliest TAT is not idle, the shard doubles, up to its maximum. The largest step moves 64 KiB under the lock
 //! of one shard of 64.
 //!
+//! A table without requests takes no memory. The first request allocates 16 KiB: one bucket in each shard.
+//!
 //! No request is rejected because the table is full. At the maximum, if all eight keys of a bucket are in use, the one
 //! that has used the least is evicted and starts with a whole quota. A client cannot choose the bucket, because the hash
 //! has a secret seed. To have its own key evicted, it needs about as many other keys as the table has slots, each of
 //! which has used more of its quota.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use governor::nanos::Nanos;
 use governor::state::StateStore;
@@ -23,7 +25,8 @@ use governor::state::StateStore;
 /// A table of the theoretical arrival time (TAT) of each key. Clones share it.
 #[derive(Clone)]
 pub(crate) struct KeyTable {
-    shards: Arc<[Shard]>,
+    /// Allocated by the first access, since many tables never have one.
+    shards: Arc<OnceLock<Box<[Shard]>>>,
     /// The maximum number of buckets in a shard.
     max_buckets: usize,
 }
@@ -56,8 +59,7 @@ impl KeyTable {
     /// Creates a table for up to `max_keys` keys, rounded up to a power of two. A key takes 16 bytes.
     pub(crate) fn new(max_keys: usize) -> Self {
         let max_buckets = max_keys.clamp(SHARDS * WAYS, MAX_KEYS).next_power_of_two() / SHARDS / WAYS;
-        let shards = (0..SHARDS).map(|_| Shard::new(max_buckets.min(INITIAL_BUCKETS)));
-        Self { shards: shards.collect(), max_buckets }
+        Self { shards: Arc::default(), max_buckets }
     }
 
     /// Reverts the charge of an allowed request.
@@ -71,7 +73,11 @@ impl KeyTable {
 
     fn shard(&self, key: Fingerprint) -> &Shard {
         // The upper bits select the shard, the lower bits the bucket.
-        &self.shards[(key.0 >> (u64::BITS - SHARDS.ilog2())) as usize]
+        &self.shards()[(key.0 >> (u64::BITS - SHARDS.ilog2())) as usize]
+    }
+
+    fn shards(&self) -> &[Shard] {
+        self.shards.get_or_init(|| (0..SHARDS).map(|_| Shard::new()).collect())
     }
 
     /// Returns the number of slots of the table at its maximum size.
@@ -126,8 +132,8 @@ struct Shard {
 }
 
 impl Shard {
-    fn new(buckets: usize) -> Self {
-        Self { buckets: Mutex::new(vec![Bucket::EMPTY; buckets]) }
+    fn new() -> Self {
+        Self { buckets: Mutex::new(vec![Bucket::EMPTY]) }
     }
 }
 
@@ -175,8 +181,6 @@ fn double(buckets: &mut Vec<Bucket>) {
 
 const SHARDS: usize = 64;
 const WAYS: usize = 8;
-// 256 KiB in all shards.
-const INITIAL_BUCKETS: usize = 32;
 // 16 GiB: more than is useful, and too little to overflow.
 const MAX_KEYS: usize = 1 << 30;
 
@@ -199,7 +203,7 @@ mod tests {
     }
 
     fn slots(table: &KeyTable) -> usize {
-        table.shards.iter().map(|shard| shard.buckets.lock().unwrap().len() * WAYS).sum()
+        table.shards().iter().map(|shard| shard.buckets.lock().unwrap().len() * WAYS).sum()
     }
 
     /// A pseudo-random permutation of integers (SplitMix64 finalizer).
@@ -208,6 +212,14 @@ mod tests {
         hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         Fingerprint::new(hash ^ (hash >> 31))
+    }
+
+    #[test]
+    fn allocates_nothing_before_the_first_access() {
+        let table = KeyTable::new(1 << 19);
+        assert!(table.shards.get().is_none());
+        put(&table, key(1), 100);
+        assert_eq!(slots(&table), SHARDS * WAYS);
     }
 
     #[test]
@@ -287,7 +299,7 @@ mod tests {
                 put(&table, hash(number), INTERVAL);
             }
             assert_eq!((slots(&table), table.max_keys()), (slot_count, slot_count));
-            for shard in table.shards.iter() {
+            for shard in table.shards().iter() {
                 assert!(shard.buckets.lock().unwrap().iter().all(|bucket| !bucket.keys.contains(&0)));
             }
         }

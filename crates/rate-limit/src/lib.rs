@@ -93,7 +93,7 @@
 //! # Performance
 //!
 //! A request costs a hash, a short lock, two header fields and an extension. A key takes 16 bytes; the table of a
-//! policy grows from 256 KiB to 8 MiB by [default](RateLimitLayerBuilder::max_keys) and not further. When it is full,
+//! policy grows from 16 KiB to 8 MiB by [default](RateLimitLayerBuilder::max_keys) and not further. When it is full,
 //! keys with a full bucket are evicted first, then those with the fewest charged requests, so no client is rejected for
 //! lack of space. There is no background task.
 //!

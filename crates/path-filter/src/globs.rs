@@ -4,7 +4,6 @@ use globset::{Candidate, GlobBuilder, GlobSet, GlobSetBuilder};
 use rproxy_core::path::normalized;
 
 use crate::error::PathRulesError;
-use crate::rule::Rule;
 
 /// The compiled globs of all rules.
 pub(crate) struct AllGlobs {
@@ -20,9 +19,9 @@ struct Globs {
 }
 
 impl AllGlobs {
-    pub(crate) fn compile(rules: &[Rule]) -> Result<Self, PathRulesError> {
-        let (dotted, others): (Vec<_>, Vec<_>) =
-            rules.iter().enumerate().partition(|(_, rule)| needs_dotted_segment(&rule.glob));
+    /// Compiles the glob of each rule.
+    pub(crate) fn compile<'g>(globs: impl Iterator<Item = &'g str>) -> Result<Self, PathRulesError> {
+        let (dotted, others): (Vec<_>, Vec<_>) = globs.enumerate().partition(|(_, glob)| needs_dotted_segment(glob));
         Ok(Self { dotted: compile(&dotted)?, others: compile(&others)? })
     }
 
@@ -48,16 +47,16 @@ impl Globs {
     }
 }
 
-fn compile(rules: &[(usize, &Rule)]) -> Result<Globs, PathRulesError> {
+fn compile(globs: &[(usize, &str)]) -> Result<Globs, PathRulesError> {
     let mut set = GlobSetBuilder::new();
     let mut indices = Vec::new();
     let error = |glob: &str, cause: globset::Error| PathRulesError::InvalidGlob {
         glob: glob.to_owned(),
         reason: cause.kind().to_string(),
     };
-    for (index, rule) in rules {
-        for glob in with_folder(&normalized(&rule.glob)) {
-            set.add(build_glob(&glob).map_err(|cause| error(&rule.glob, cause))?);
+    for (index, written) in globs {
+        for glob in with_folder(&normalized(written)) {
+            set.add(build_glob(&glob).map_err(|cause| error(written, cause))?);
             indices.push(*index);
         }
     }

@@ -108,6 +108,7 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod compiled_list;
 mod config;
 mod curated;
 mod decision;

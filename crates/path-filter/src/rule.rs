@@ -2,9 +2,28 @@
 
 use std::sync::Arc;
 
+use rproxy_core::path::normalized;
+
+use crate::error::PathRulesError;
+use crate::globs::{build_glob, with_folder};
+
 #[derive(Clone, Debug)]
 pub(crate) struct Rule {
     /// The glob, as it was written.
     pub(crate) glob: Arc<str>,
     pub(crate) is_blocking: bool,
+}
+
+impl Rule {
+    /// Creates a rule, if its glob is valid and begins with `/` or `*`.
+    pub(crate) fn new(glob: &str, is_blocking: bool) -> Result<Self, PathRulesError> {
+        let error = |reason: &str| PathRulesError::InvalidGlob { glob: glob.to_owned(), reason: reason.to_owned() };
+        if !glob.starts_with(['/', '*']) {
+            return Err(error("it must begin with / or *"));
+        }
+        for glob in with_folder(&normalized(glob)) {
+            build_glob(&glob).map_err(|cause| error(&cause.kind().to_string()))?;
+        }
+        Ok(Self { glob: glob.into(), is_blocking })
+    }
 }

@@ -2,19 +2,15 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::sync::{Arc, LazyLock};
 
-use rproxy_core::path::{Decodings, normalized};
+use rproxy_core::path::Decodings;
 
-use crate::curated::Section;
-use crate::default_paths::DEFAULT_PATHS;
+use crate::compiled_list::CompiledList;
 use crate::error::PathRulesError;
 use crate::explanation::{PathExplanation, TOO_MANY_DECODINGS};
-use crate::globs::{AllGlobs, build_glob, with_folder};
 use crate::list::{Entry, entries};
-use crate::literal_prefilter::LiteralPrefilter;
 use crate::rule::Rule;
-use crate::strict_paths::STRICT_PATHS;
 
 /// Compiled rules that block or allow paths. Clones share them.
 ///
@@ -36,16 +32,8 @@ use crate::strict_paths::STRICT_PATHS;
 /// ```
 #[derive(Clone)]
 pub struct PathRules {
-    compiled: Arc<Compiled>,
-}
-
-struct Compiled {
-    rules: Vec<Rule>,
-    /// The prefilter for the globs that block paths.
-    prefilter: LiteralPrefilter,
-    /// The globs of all rules; for the curated lists, they are compiled when a path first passes the prefilter. This
-    /// takes some milliseconds and megabytes, and many proxies never get such a path.
-    globs: OnceLock<AllGlobs>,
+    /// In the order of the rules. All rules share the curated lists.
+    lists: Arc<[Arc<CompiledList>]>,
 }
 
 impl PathRules {
@@ -55,7 +43,8 @@ impl PathRules {
     /// It blocks no paths of applications and no files of users, which have other names or are in other folders. Its globs are
     /// compiled when the first path might match one, which takes some milliseconds.
     pub fn sensitive() -> Self {
-        static RULES: LazyLock<PathRules> = LazyLock::new(|| PathRules::curated(PathRulesBuilder::sensitive));
+        static RULES: LazyLock<PathRules> =
+            LazyLock::new(|| PathRules { lists: [CompiledList::default_paths()].into() });
         RULES.clone()
     }
 
@@ -74,16 +63,9 @@ impl PathRules {
     /// assert!(default.blocking_rule("/hls/stream.key").is_none() && strict.blocking_rule("/hls/stream.key").is_some());
     /// ```
     pub fn strict() -> Self {
-        static RULES: LazyLock<PathRules> = LazyLock::new(|| PathRules::curated(PathRulesBuilder::strict));
+        static RULES: LazyLock<PathRules> =
+            LazyLock::new(|| PathRules { lists: [CompiledList::strict_paths()].into() });
         RULES.clone()
-    }
-
-    fn curated(add: fn(PathRulesBuilder) -> Result<PathRulesBuilder, PathRulesError>) -> Self {
-        match add(Self::builder()) {
-            Ok(builder) => builder.with_globs(OnceLock::new()),
-            // The lists are constants, and tests compile them.
-            Err(error) => unreachable!("a curated list contains an invalid rule: {error}"),
-        }
     }
 
     /// Returns a builder without any rules.
@@ -158,33 +140,27 @@ impl PathRules {
             Decodings::TooMany => Vec::new(),
         };
         let with_rule = |decoding: Vec<u8>| {
-            let rule = self.last_match(&decoding).map(|index| self.compiled.rules[index].clone());
+            let rule = self.last_match(&decoding).cloned();
             (decoding.escape_ascii().to_string(), rule)
         };
         PathExplanation { path: path.to_owned(), decodings: decodings.into_iter().map(with_rule).collect() }
     }
 
     fn rule_blocking_decoding(&self, decoding: &[u8]) -> Option<Arc<str>> {
-        if !self.compiled.prefilter.may_match(decoding) {
+        if !self.lists.iter().any(|list| list.may_block(decoding)) {
             return None;
         }
-        let rule = &self.compiled.rules[self.last_match(decoding)?];
+        let rule = self.last_match(decoding)?;
         rule.is_blocking.then(|| Arc::clone(&rule.glob))
     }
 
-    /// Returns the index of the last rule that matches.
-    fn last_match(&self, decoding: &[u8]) -> Option<usize> {
-        self.compiled.globs().last_match(decoding)
+    /// Returns the last rule that matches.
+    fn last_match(&self, decoding: &[u8]) -> Option<&Rule> {
+        self.lists.iter().rev().find_map(|list| list.last_match(decoding))
     }
-}
 
-impl Compiled {
-    fn globs(&self) -> &AllGlobs {
-        self.globs.get_or_init(|| match AllGlobs::compile(&self.rules) {
-            Ok(globs) => globs,
-            // A builder compiles its globs at once. The curated lists are constants, and tests compile them.
-            Err(error) => unreachable!("a curated list contains an invalid rule: {error}"),
-        })
+    fn rules(&self) -> impl Iterator<Item = &Rule> {
+        self.lists.iter().flat_map(|list| list.rules())
     }
 }
 
@@ -198,7 +174,7 @@ impl FromStr for PathRules {
 
 impl fmt::Debug for PathRules {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(&self.compiled.rules).finish()
+        f.debug_list().entries(self.rules()).finish()
     }
 }
 
@@ -208,6 +184,9 @@ impl fmt::Debug for PathRules {
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct PathRulesBuilder {
+    /// The rules before the last curated list, and that list.
+    lists: Vec<Arc<CompiledList>>,
+    /// The rules since then.
     rules: Vec<Rule>,
 }
 
@@ -236,7 +215,7 @@ impl PathRulesBuilder {
     ///
     /// Never returns an error. It returns a `Result` for uniform chaining.
     pub fn sensitive(self) -> Result<Self, PathRulesError> {
-        self.sections(DEFAULT_PATHS)
+        self.list(CompiledList::default_paths())
     }
 
     /// Adds the rules of the [strict list](PathRules::strict), which include the [default list](PathRules::sensitive).
@@ -245,17 +224,20 @@ impl PathRulesBuilder {
     ///
     /// Never returns an error. It returns a `Result` for uniform chaining.
     pub fn strict(self) -> Result<Self, PathRulesError> {
-        // The default list comes last: its secrets are blocked and its files of users allowed in the strict list, too.
-        self.sections(STRICT_PATHS)?.sections(DEFAULT_PATHS)
+        self.list(CompiledList::strict_paths())
     }
 
-    fn sections(self, sections: &[Section]) -> Result<Self, PathRulesError> {
-        sections.iter().flat_map(|section| section.paths).try_fold(self, |builder, entry| {
-            match entry.strip_prefix('!') {
-                Some(glob) => builder.allow(glob),
-                None => builder.block(entry),
-            }
-        })
+    fn list(mut self, list: Arc<CompiledList>) -> Result<Self, PathRulesError> {
+        self.compile_rules()?;
+        self.lists.push(list);
+        Ok(self)
+    }
+
+    fn compile_rules(&mut self) -> Result<(), PathRulesError> {
+        if !self.rules.is_empty() {
+            self.lists.push(Arc::new(CompiledList::compile(std::mem::take(&mut self.rules))?));
+        }
+        Ok(())
     }
 
     /// Compiles the rules.
@@ -263,30 +245,16 @@ impl PathRulesBuilder {
     /// # Errors
     ///
     /// Returns an error if there are no rules, or more than can be compiled.
-    pub fn build(self) -> Result<PathRules, PathRulesError> {
-        if self.rules.is_empty() {
+    pub fn build(mut self) -> Result<PathRules, PathRulesError> {
+        self.compile_rules()?;
+        if self.lists.is_empty() {
             return Err(PathRulesError::NoRules);
         }
-        let globs = AllGlobs::compile(&self.rules)?;
-        Ok(self.with_globs(globs.into()))
-    }
-
-    fn with_globs(self, globs: OnceLock<AllGlobs>) -> PathRules {
-        let blocking = self.rules.iter().filter(|rule| rule.is_blocking).map(|rule| normalized(&rule.glob));
-        let expanded: Vec<_> = blocking.flat_map(|glob| with_folder(&glob).collect::<Vec<_>>()).collect();
-        let prefilter = LiteralPrefilter::new(expanded.iter().map(String::as_str));
-        PathRules { compiled: Arc::new(Compiled { rules: self.rules, prefilter, globs }) }
+        Ok(PathRules { lists: self.lists.into() })
     }
 
     fn rule(mut self, glob: &str, is_blocking: bool) -> Result<Self, PathRulesError> {
-        let error = |reason: &str| PathRulesError::InvalidGlob { glob: glob.to_owned(), reason: reason.to_owned() };
-        if !glob.starts_with(['/', '*']) {
-            return Err(error("must begin with / or *"));
-        }
-        for glob in with_folder(&normalized(glob)) {
-            build_glob(&glob).map_err(|cause| error(&cause.kind().to_string()))?;
-        }
-        self.rules.push(Rule { glob: glob.into(), is_blocking });
+        self.rules.push(Rule::new(glob, is_blocking)?);
         Ok(self)
     }
 }
@@ -307,9 +275,35 @@ mod tests {
             });
             for rules in &*LISTS {
                 let path = format!("/{}", path.trim_start_matches('/'));
-                let matched = rules.last_match(path.as_bytes()).is_some_and(|index| rules.compiled.rules[index].is_blocking);
-                prop_assert!(!matched || rules.compiled.prefilter.may_match(path.as_bytes()), "{rules:?} {path}");
+                let matched = rules.last_match(path.as_bytes()).is_some_and(|rule| rule.is_blocking);
+                let may_block = rules.lists.iter().any(|list| list.may_block(path.as_bytes()));
+                prop_assert!(!matched || may_block, "{rules:?} {path}");
             }
+        }
+    }
+
+    #[test]
+    fn all_rules_share_the_curated_lists() {
+        let (one, other) = ["default,/a", "/b,default"].map(|list| PathRules::parse_list(list).unwrap()).into();
+        assert!(Arc::ptr_eq(&one.lists[0], &other.lists[1]));
+        assert!(Arc::ptr_eq(&one.lists[0], &PathRules::sensitive().lists[0]));
+        let strict = PathRules::parse_list("strict,/a").unwrap();
+        assert!(Arc::ptr_eq(&strict.lists[0], &PathRules::strict().lists[0]));
+    }
+
+    #[test]
+    fn last_match_decides_across_curated_lists() {
+        for (list, path, is_blocked) in [
+            ("default,!/.env", "/.env", false),
+            ("!/.env,default", "/.env", true),
+            ("/x,!/x,default", "/x", false),
+            ("!/.env,default,/y,!/y/**", "/y/z", false),
+            ("/.env.d/ok,default,!/.env", "/.env", false),
+            ("!/x,strict,/x", "/x", true),
+        ] {
+            let rules = PathRules::parse_list(list).unwrap();
+            assert_eq!(rules.blocking_rule(path).is_some(), is_blocked, "{list} {path}");
+            assert_eq!(rules.explain(path).is_blocked(), is_blocked, "{list} {path}");
         }
     }
 
@@ -332,7 +326,7 @@ mod tests {
             "/media/server/x.png",
         ] {
             for rules in [PathRules::sensitive(), PathRules::strict()] {
-                assert!(!rules.compiled.prefilter.may_match(path.as_bytes()), "{path}");
+                assert!(!rules.lists.iter().any(|list| list.may_block(path.as_bytes())), "{path}");
             }
         }
     }

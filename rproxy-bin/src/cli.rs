@@ -122,7 +122,7 @@ where
                 (_, true) => Action::Remove(place),
                 _ => Action::Explain,
             };
-            let folders = [config.tls.cache_dir, state_directory(&env)];
+            let folders = [config.tls.cache_dir.clone(), state_directory(&env)];
             Ok(Command::Trust(Trust::new(folders.iter().map(PathBuf::as_path), action)?))
         }
         Some((DEMO, demo)) => {

@@ -71,6 +71,7 @@ pub use crate::values::rate_limit::{Ipv6Tier, Ipv6Tiers, RateLimitFallback, Rate
 pub use crate::values::redirect::RedirectTarget;
 pub use crate::values::routes::RouteList;
 pub use crate::values::security_headers::SecurityHeaderList;
+pub use crate::values::shared::Shared;
 pub use crate::values::tls_name::{TlsHost, TlsName};
 pub use crate::values::value::ParseError;
 
@@ -94,14 +95,14 @@ macro_rules! config {
         #[derive(Clone, Debug, Default)]
         #[non_exhaustive]
         pub struct Config {
-            $($(#[$meta])* pub $group: $Settings,)+
+            $($(#[$meta])* pub $group: Shared<$Settings>,)+
             /// The sites that have hosts, in the order of the configuration file. Each has a configuration of its own,
             /// made of the settings above and those of the site.
             pub sites: Vec<SiteConfig>,
             /// The routes of the default site.
             pub default_routes: Vec<RouteConfig>,
             deprecations: Vec<String>,
-            value_sources: ValueSources,
+            value_sources: Shared<ValueSources>,
             sources: Arc<Sources>,
         }
 

@@ -7,7 +7,7 @@ use std::num::NonZeroU16;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rproxy_request_guard::RequestGuardLayer;
 use rproxy_server::{
@@ -38,7 +38,10 @@ type Replace = dyn Fn(&Stack, &Config) + Send + Sync;
 
 /// A running proxy.
 pub(crate) struct Proxy {
-    config: Config,
+    /// The configuration of the start, without sites: what only a restart can change.
+    started: Config,
+    /// The configuration of the last reload.
+    current: Mutex<Config>,
     shared: ProcessState,
     certificates: Option<Certificates>,
     /// Replaces the stack of every worker, and the service that redirects to HTTPS.
@@ -49,7 +52,6 @@ pub(crate) struct Proxy {
     draining: Arc<AtomicBool>,
     /// The tasks that run the health checks of the current stack.
     health_checks: Mutex<JoinSet<()>>,
-    tunnel_settings: Mutex<TunnelSettings>,
     /// The socket over which a new process receives the listeners.
     successor: Option<HandoverListener>,
 }
@@ -101,11 +103,12 @@ impl Proxy {
             let server = Server::bind(listen).workers(1).h2c(false).inherit(Arc::clone(&inherited));
             server.start(move |_| RequestGuardLayer::new().layer(answer.clone()))
         });
-        let settings = tunnel_settings(&config);
         let successor = config.process.handover_socket.as_deref().map(HandoverListener::bind);
         let successor = successor.transpose().map_err(startup_advice::handover)?;
+        tokio::spawn(startup_log::check_idle_backends(startup_log::backends(&config), shared.metrics()));
         let proxy = Self {
-            config,
+            started: config.without_sites(),
+            current: Mutex::new(config),
             shared,
             replace: Box::new(move |stack, config| {
                 slots.iter().for_each(|slot| slot.replace(stack.service()));
@@ -117,7 +120,6 @@ impl Proxy {
             draining,
             certificates,
             health_checks: Mutex::default(),
-            tunnel_settings: Mutex::new(settings),
             successor,
         };
         proxy.start_health_checks(&stack);
@@ -130,7 +132,6 @@ impl Proxy {
         if let Some(ca) = proxy.local_ca() {
             tracing::info!(ca = %ca.display(), "using certificates of the local authority; run `rproxy trust` to see how to trust the authority");
         }
-        tokio::spawn(startup_log::check_idle_backends(startup_log::backends(&proxy.config), proxy.shared.metrics()));
         if let Some(certificates) = &proxy.certificates {
             tokio::spawn(certificates.clone().run());
         }
@@ -150,7 +151,7 @@ impl Proxy {
 
     /// Returns the URL at which clients reach the main listener.
     pub(crate) fn url(&self) -> String {
-        url(&self.config, &self.main, self.certificates.is_some())
+        url(&self.started, &self.main, self.certificates.is_some())
     }
 
     /// Returns the writer of the access log, so that the caller can flush it before the process exits.
@@ -182,11 +183,11 @@ impl Proxy {
         if let Some(certificates) = &self.certificates {
             certificates.reload();
         }
-        let reloaded = self.config.reload().map_err(|error| ErrorChain(&error).to_string()).and_then(|config| {
+        let reloaded = self.started.reload().map_err(|error| ErrorChain(&error).to_string()).and_then(|config| {
             let stack = self.shared.stack(&config).map_err(|error| ErrorChain(&error).to_string())?;
             // Last, because it changes the certificates that are served.
             if let Some(certificates) = &self.certificates {
-                let applied = self.config.tls.apply_names(certificates, &config.tls);
+                let applied = self.started.tls.apply_names(certificates, &config.tls);
                 applied.map_err(|error| ErrorChain(&error).to_string())?;
             }
             Ok((config, stack))
@@ -196,27 +197,29 @@ impl Proxy {
                 logging::set_filter(&config.observe.log_level);
                 self.start_health_checks(&stack);
                 (self.replace)(&with_certificates(&self.certificates, &config, stack), &config);
-                self.restart_moved_tunnels(&config);
                 tracing::info!("configuration reloaded");
-                let waiting = settings_needing_restart(&self.config, &config);
+                let waiting = settings_needing_restart(&self.started, &config);
                 if !waiting.is_empty() {
                     tracing::warn!("restart required to apply: {}", waiting.join(", "));
                 }
+                let before = std::mem::replace(&mut *self.current(), config);
+                self.restart_moved_tunnels(&before);
             }
             Err(error) => tracing::error!("reload failed, keeping the current configuration: {error}"),
         }
     }
 
-    /// Closes open tunnels if a reload changed the backends or rules of tunnels, so that clients reconnect.
-    fn restart_moved_tunnels(&self, config: &Config) {
-        let settings = tunnel_settings(config);
-        let before = std::mem::replace(
-            &mut *self.tunnel_settings.lock().unwrap_or_else(PoisonError::into_inner),
-            settings.clone(),
-        );
+    fn current(&self) -> MutexGuard<'_, Config> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes open tunnels if a reload changed where tunnels lead, so that clients reconnect to the new backends.
+    fn restart_moved_tunnels(&self, before: &Config) {
+        let current = self.current();
+        let settings: BTreeMap<_, _> = tunnel_settings(&current).collect();
         // A new site or route moves no tunnel.
-        if before.iter().any(|(name, before)| settings.get(name) != Some(before)) {
-            self.shared.ws_passthrough.tunnels().restart_within(config.process.drain_timeout);
+        if tunnel_settings(before).any(|(name, before)| settings.get(&name) != Some(&before)) {
+            self.shared.ws_passthrough.tunnels().restart_within(current.process.drain_timeout);
         }
     }
 
@@ -236,7 +239,7 @@ impl Proxy {
             admin.handle().drain();
         }
         self.main.handle().drain();
-        self.shared.ws_passthrough.tunnels().drain_within(self.config.process.drain_timeout);
+        self.shared.ws_passthrough.tunnels().drain_within(self.started.process.drain_timeout);
         if let Some(redirect) = self.redirect {
             redirect.handle().drain();
             redirect.wait().await;
@@ -254,16 +257,13 @@ impl Proxy {
     }
 }
 
-/// The settings that select and allow the backends of tunnels, by the names of a site and a route.
-type TunnelSettings = BTreeMap<(String, String), Vec<Option<String>>>;
-
-/// Returns the settings of each site and route that select and allow the backends of tunnels.
-fn tunnel_settings(config: &Config) -> TunnelSettings {
+/// Returns the settings that decide where WebSockets lead and which of them are allowed, by the names of site and route.
+fn tunnel_settings(config: &Config) -> impl Iterator<Item = ((String, String), Vec<Option<String>>)> {
     let is_part =
         |setting: &&Setting| matches!(setting.key, "upstream" | "ws_enabled" | "ws_paths" | "ws_origins" | "upgrades");
     let parts: Vec<&Setting> = settings().filter(is_part).collect();
     let named = config.named_configurations();
-    named.map(|(name, config)| (name, parts.iter().map(|setting| config.show(setting)).collect())).collect()
+    named.map(move |(name, config)| (name, parts.iter().map(|setting| config.show(setting)).collect()))
 }
 
 /// Returns the changed settings that only a restart can apply.

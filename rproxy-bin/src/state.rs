@@ -1,6 +1,7 @@
 //! The state that survives a reload: counters, stored responses, limits and open connections.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,14 +9,18 @@ use rproxy_cache::{CacheStore, DiskTier};
 use rproxy_upstream::Backends;
 use rproxy_ws_passthrough::WsPassthroughLayer;
 
+use self::layers::Layers;
 use crate::close_codes::CloseCodes;
-use crate::config::{AccessLog, BlockedPathResponse, Config, RouteConfig, settings};
+use crate::config::{AccessLog, BlockedPathResponse, Config, RouteConfig, Shared};
 use crate::edge::{Routes, Stack};
-use crate::error_response::{ErrorHooks, ErrorResponseLayer};
-use crate::layers::StackError;
+use crate::error_response::ErrorResponseLayer;
 use crate::layers::rate_limit::RateLimit;
+use crate::layers::{RateLimitSettings, StackError};
 use crate::observe::{Format, Metrics, ObserveLayer, SiteLabel, Writer};
+use crate::setting::Settings;
 use crate::site::{Handler, SiteHosts, SiteNames, SiteStack};
+
+mod layers;
 
 /// The state of the process that survives a reload.
 #[derive(Clone, Debug)]
@@ -35,16 +40,13 @@ struct Kept {
     /// The maximum size of the cache in memory, in bytes.
     cache_size: u64,
     disk: Option<DiskTier>,
-    limits: HashMap<Name, (Shown, RateLimit)>,
+    limits: HashMap<Name, (Shared<RateLimitSettings>, RateLimit)>,
     labels: HashMap<Name, SiteLabel>,
     sites: SiteNames,
 }
 
 /// The name of a site and the name of a route; the latter is empty for the site itself.
 type Name = (String, String);
-
-/// The formatted values of the settings under one heading.
-type Shown = Vec<Option<String>>;
 
 impl ProcessState {
     /// Opens the disk store of the cache and creates the state.
@@ -123,12 +125,13 @@ impl ProcessState {
         kept.set_access_log(config.observe.access_log)?;
         kept.set_cache(config.configurations().any(|config| config.cache.enabled).then_some(config.cache.size));
         let mut builder = Builder {
-            ws_passthrough: &self.ws_passthrough,
+            layers: Layers::new(self.ws_passthrough.clone()),
             kept,
             limits: HashMap::new(),
             labels: Vec::new(),
             stacks: Vec::new(),
             backends: Vec::new(),
+            backends_by_settings: HashMap::new(),
             indices: Vec::new(),
         };
         let mut sites = vec![0];
@@ -162,7 +165,7 @@ impl ProcessState {
                 labels: if has_sites { labels.into() } else { Arc::default() },
                 rejecting,
             },
-            backends: backends.into_iter().map(|(_, backends)| backends).collect(),
+            backends,
         })
     }
 }
@@ -210,21 +213,22 @@ impl Kept {
     }
 }
 
-/// Builds the stacks of all sites and routes.
-struct Builder<'s> {
-    ws_passthrough: &'s WsPassthroughLayer,
+/// Builds the stacks one by one.
+struct Builder {
+    layers: Layers,
     /// The state before the reload.
     kept: Kept,
-    limits: HashMap<Name, (Shown, RateLimit)>,
+    limits: HashMap<Name, (Shared<RateLimitSettings>, RateLimit)>,
     labels: Vec<SiteLabel>,
     stacks: Vec<SiteStack>,
-    /// The backends, each with the settings from which they were built.
-    backends: Vec<(Shown, Backends)>,
+    backends: Vec<Backends>,
+    /// The index of backends by the values of the settings that they are built from.
+    backends_by_settings: HashMap<Vec<Option<String>>, usize>,
     /// The index of the backends, for each stack.
     indices: Vec<usize>,
 }
 
-impl Builder<'_> {
+impl Builder {
     fn add_site(&mut self, name: &str, config: &Config, routes: &[RouteConfig]) -> Result<(), StackError> {
         self.add(name, "", config, None, false)?;
         for route in routes {
@@ -246,21 +250,17 @@ impl Builder<'_> {
             Some(target) => Handler::Redirect(Arc::new(target.clone())),
             None => Handler::Forward { strip_prefix: config.routing.strip_prefix.clone() },
         };
-        let uncacheable = config.client_ip.uncacheable_fields();
-        let has_upgrades = config.websocket.upgrades.is_some();
-        let store = self.kept.cache.clone().filter(|_| config.cache.enabled);
         let stack = SiteStack {
-            error_response: ErrorResponseLayer::with_hooks(
-                ErrorHooks::default().close_on_blocked_path(config.path_filter.status == BlockedPathResponse::Close),
-            ),
-            security_headers: config.security_headers.layer(),
+            error_response: ErrorResponseLayer::new()
+                .close_on_blocked_path(config.path_filter.status == BlockedPathResponse::Close),
+            security_headers: self.layers.security_headers(config),
             rate_limit: self.rate_limit(site, route, config, parent)?.map(|limit| limit.layer),
-            guard: config.request_guard.layer(),
-            path_filter: config.path_filter.layer(config.routing.strip_prefix.as_ref()),
-            ws_passthrough: config.websocket.apply(self.ws_passthrough.clone(), config.rate_limit.ipv6_prefix),
-            forward_headers: config.forward_headers.layer(&config.client_ip),
-            client_certificate: config.tls.client_certificate_layer(),
-            cache: store.map(|store| config.cache.layer(store, uncacheable, has_upgrades)),
+            guard: self.layers.guard(config),
+            path_filter: self.layers.path_filter(config),
+            ws_passthrough: self.layers.ws_passthrough(config),
+            forward_headers: self.layers.forward_headers(config),
+            client_certificate: self.layers.client_certificate(config),
+            cache: self.layers.cache(config, self.kept.cache.as_ref()),
             compression: config.compression.layer(),
             handler,
         };
@@ -283,34 +283,47 @@ impl Builder<'_> {
         if !config.rate_limit.enabled {
             return Ok(None);
         }
-        let shown = shown(config, "Rate limit");
+        let settings = &config.rate_limit;
         let is_shared =
-            parent.is_some_and(|parent| parent.rate_limit.enabled && self::shown(parent, "Rate limit") == shown);
+            parent.is_some_and(|parent| parent.rate_limit.enabled && have_same_values(&parent.rate_limit, settings));
         let name = (site.to_owned(), if is_shared { String::new() } else { route.to_owned() });
         if let Some((_, limit)) = self.limits.get(&name) {
             return Ok(Some(limit.clone()));
         }
         // A reload keeps what has been counted, unless a setting has changed.
-        let kept = self.kept.limits.get(&name).filter(|(before, _)| *before == shown);
+        let kept = self.kept.limits.get(&name).filter(|(before, _)| have_same_values(before, settings));
         let limit = match kept {
             Some((_, limit)) => limit.clone(),
-            None => config.rate_limit.build()?,
+            None => settings.build()?,
         };
-        self.limits.insert(name, (shown, limit.clone()));
+        self.limits.insert(name, (settings.clone(), limit.clone()));
         Ok(Some(limit))
     }
 
     /// Returns the index of the backends of a site or route. Equal settings share them, with their connections.
     fn backends(&mut self, config: &Config) -> Result<usize, StackError> {
-        let shown = shown(config, "Upstream");
-        if let Some(index) = self.backends.iter().position(|(other, _)| *other == shown) {
-            return Ok(index);
+        match self.backends_by_settings.entry(shown(&*config.upstream)) {
+            Entry::Occupied(index) => Ok(*index.get()),
+            Entry::Vacant(vacant) => {
+                self.backends.push(config.upstream.build()?);
+                Ok(*vacant.insert(self.backends.len() - 1))
+            }
         }
-        self.backends.push((shown, config.upstream.build()?));
-        Ok(self.backends.len() - 1)
     }
 }
 
-fn shown(config: &Config, heading: &str) -> Shown {
-    settings().filter(|setting| setting.heading == heading).map(|setting| config.show(setting)).collect()
+/// Returns whether all settings of a concern have the same values.
+fn have_same_values<S>(one: &Shared<S>, other: &Shared<S>) -> bool
+where
+    S: Settings,
+{
+    one.id() == other.id() || shown(&**one) == shown(&**other)
+}
+
+/// Returns the values of the settings of a concern, as they are shown.
+fn shown<S>(settings: &S) -> Vec<Option<String>>
+where
+    S: Settings,
+{
+    S::ENTRIES.iter().map(|entry| (entry.show)(settings)).collect()
 }

@@ -11,6 +11,7 @@ pub(crate) mod rate_limit;
 pub(crate) mod redirect;
 pub(crate) mod routes;
 pub(crate) mod security_headers;
+pub(crate) mod shared;
 pub(crate) mod tls;
 pub(crate) mod tls_name;
 pub(crate) mod upstream;

@@ -18,16 +18,17 @@ pub(crate) struct CompiledList {
     rules: Vec<Rule>,
     /// The prefilter of the globs that block.
     prefilter: LiteralPrefilter,
-    /// The globs of the curated lists are compiled when the first path passes the prefilter. This takes some milliseconds
-    /// and megabytes, and many proxies never get such a path.
+    /// Compiled when the first path passes the prefilter. For a curated list, this takes some milliseconds and megabytes,
+    /// and many proxies never get such a path.
     globs: OnceLock<AllGlobs>,
 }
 
 impl CompiledList {
-    /// Compiles rules.
-    pub(crate) fn compile(rules: Vec<Rule>) -> Result<Self, PathRulesError> {
-        let globs = compile(&rules)?;
-        Ok(Self::new(rules, globs.into()))
+    /// Creates a list of these rules.
+    pub(crate) fn new(rules: Vec<Rule>) -> Result<Self, PathRulesError> {
+        // Finds errors now. The result is dropped, because few lists ever need it.
+        compile(&rules)?;
+        Ok(Self::from_valid(rules))
     }
 
     /// Returns the default list.
@@ -51,17 +52,17 @@ impl CompiledList {
             None => Rule::new(entry, true),
         });
         match rules.collect::<Result<_, _>>() {
-            Ok(rules) => Arc::new(Self::new(rules, OnceLock::new())),
+            Ok(rules) => Arc::new(Self::from_valid(rules)),
             // The lists are constants, and tests compile them.
             Err(error) => unreachable!("the curated lists are valid: {error}"),
         }
     }
 
-    fn new(rules: Vec<Rule>, globs: OnceLock<AllGlobs>) -> Self {
+    fn from_valid(rules: Vec<Rule>) -> Self {
         let blocking = rules.iter().filter(|rule| rule.is_blocking).map(|rule| normalized(&rule.glob));
         let expanded: Vec<_> = blocking.flat_map(|glob| with_folder(&glob).collect::<Vec<_>>()).collect();
         let prefilter = LiteralPrefilter::new(expanded.iter().map(String::as_str));
-        Self { rules, prefilter, globs }
+        Self { rules, prefilter, globs: OnceLock::new() }
     }
 
     /// Returns `false` if no rule of the list can block the path.
@@ -82,8 +83,8 @@ impl CompiledList {
     fn globs(&self) -> &AllGlobs {
         self.globs.get_or_init(|| match compile(&self.rules) {
             Ok(globs) => globs,
-            // Other lists are compiled at once. The curated lists are constants, and tests compile them.
-            Err(error) => unreachable!("the curated lists are valid: {error}"),
+            // `new` has compiled them before. The curated lists are constants, and tests compile them.
+            Err(error) => unreachable!("the rules are valid: {error}"),
         })
     }
 }

@@ -235,7 +235,7 @@ impl PathRulesBuilder {
 
     fn compile_rules(&mut self) -> Result<(), PathRulesError> {
         if !self.rules.is_empty() {
-            self.lists.push(Arc::new(CompiledList::compile(std::mem::take(&mut self.rules))?));
+            self.lists.push(Arc::new(CompiledList::new(std::mem::take(&mut self.rules))?));
         }
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! Rules that add, replace and remove header fields of responses.
 
+use std::sync::{Arc, LazyLock};
+
 use http::header::{
     CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY_REPORT_ONLY, CONTENT_TYPE, Entry, HOST, HeaderMap,
     STRICT_TRANSPORT_SECURITY, X_FRAME_OPTIONS,
@@ -38,8 +40,9 @@ fn is_local<B>(request: &Request<B>) -> bool {
 #[derive(Clone, Debug)]
 pub(crate) struct Rules {
     sent: Vec<Rule>,
-    removed: HeaderNameSet,
-    removed_unless_nextjs_data: HeaderNameSet,
+    // Shared by all rules that have not changed them.
+    removed: Arc<HeaderNameSet>,
+    removed_unless_nextjs_data: Arc<HeaderNameSet>,
     pub(crate) assume_https: bool,
     pub(crate) cookies: Option<CookieAttributes>,
     /// Whether any policy contains a nonce placeholder. If none does, no nonces are created.
@@ -108,6 +111,10 @@ pub(crate) struct RequestContext {
 
 impl Rules {
     pub(crate) fn new(profile: &[Header]) -> Self {
+        static REMOVED: LazyLock<Arc<HeaderNameSet>> =
+            LazyLock::new(|| Arc::new(HeaderNameSet::from_static(FINGERPRINTS)));
+        static REMOVED_UNLESS_NEXTJS_DATA: LazyLock<Arc<HeaderNameSet>> =
+            LazyLock::new(|| Arc::new(HeaderNameSet::from_static(NEXTJS_DATA_FINGERPRINTS)));
         let sent = profile.iter().map(|(name, value, scope)| Rule {
             name: name.clone(),
             value: HeaderValue::from_static(value),
@@ -117,8 +124,8 @@ impl Rules {
         });
         Self {
             sent: sent.collect(),
-            removed: HeaderNameSet::from_static(FINGERPRINTS),
-            removed_unless_nextjs_data: HeaderNameSet::from_static(NEXTJS_DATA_FINGERPRINTS),
+            removed: Arc::clone(&REMOVED),
+            removed_unless_nextjs_data: Arc::clone(&REMOVED_UNLESS_NEXTJS_DATA),
             assume_https: false,
             cookies: None,
             has_nonce: false,
@@ -151,12 +158,15 @@ impl Rules {
 
     pub(crate) fn remove(&mut self, name: HeaderName) {
         self.remove_rule(&name);
-        self.removed.insert(name);
+        Arc::make_mut(&mut self.removed).insert(name);
     }
 
     pub(crate) fn keep(&mut self, name: &HeaderName) {
-        self.removed.remove(name);
-        self.removed_unless_nextjs_data.remove(name);
+        for names in [&mut self.removed, &mut self.removed_unless_nextjs_data] {
+            if names.get(name).is_some() {
+                Arc::make_mut(names).remove(name);
+            }
+        }
     }
 
     /// Strips a spoofed nonce field from the request, and adds a nonce if a policy needs one.

@@ -88,6 +88,13 @@ impl Config {
         self.sites.is_empty() || is_set("upstream") || is_set("redirect") || !self.default_routes.is_empty()
     }
 
+    /// Returns this configuration without its sites and routes.
+    pub(crate) fn without_sites(&self) -> Self {
+        let mut config = self.clone();
+        (config.sites, config.default_routes) = (Vec::new(), Vec::new());
+        config
+    }
+
     /// Returns the configurations of all sites and routes, the default site first.
     pub(crate) fn configurations(&self) -> impl Iterator<Item = &Self> {
         self.named_configurations().map(|(_, config)| config)

@@ -1,5 +1,7 @@
 //! The settings of the security headers in responses.
 
+use std::sync::LazyLock;
+
 use http::{HeaderName, HeaderValue};
 use rproxy_security_headers::{CookieAttributes, Hsts, PermissionsPolicy, ReportingEndpoints, SecurityHeadersLayer};
 
@@ -140,6 +142,12 @@ settings! {
 const DEFAULT_EMBED_PATHS: &str = "/**/embed,/**/embed/**";
 const EMBED: &str = "embed";
 
+/// Returns the default pages for embedding. All layers share the compiled globs.
+fn default_embed_paths() -> Option<PathGlobs> {
+    static PATHS: LazyLock<Option<PathGlobs>> = LazyLock::new(|| DEFAULT_EMBED_PATHS.parse().ok());
+    PATHS.clone()
+}
+
 impl SecurityHeadersSettings {
     pub(crate) fn layer(&self) -> SecurityHeadersLayer {
         let mut layer = match self.headers.profile {
@@ -195,7 +203,7 @@ impl SecurityHeadersSettings {
         match &self.embed_paths {
             Some(paths) => Some(paths.value().clone()),
             None if is_set || self.headers.profile != SecurityProfile::Recommended => None,
-            None => DEFAULT_EMBED_PATHS.parse().ok(),
+            None => default_embed_paths(),
         }
     }
 

@@ -1,0 +1,84 @@
+//! The layers that sites and routes with the same settings share.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rproxy_cache::{CacheLayer, CacheStore};
+use rproxy_forward_headers::ForwardHeadersLayer;
+use rproxy_path_filter::PathFilterLayer;
+use rproxy_security_headers::SecurityHeadersLayer;
+use rproxy_server::{ClientCertificateLayer, RequestGuardLayer};
+use rproxy_ws_passthrough::WsPassthroughLayer;
+
+use crate::config::Config;
+
+/// The layers that have been built, by the [identifiers](crate::config::Shared) of their settings.
+///
+/// The configuration must exist for as long as this does.
+pub(super) struct Layers {
+    /// The layer without settings of a site.
+    base: WsPassthroughLayer,
+    security_headers: HashMap<usize, SecurityHeadersLayer>,
+    guards: HashMap<usize, RequestGuardLayer>,
+    path_filters: HashMap<(usize, Option<Arc<str>>), Option<PathFilterLayer>>,
+    ws_passthrough: HashMap<(usize, u8), WsPassthroughLayer>,
+    forward_headers: HashMap<(usize, usize), ForwardHeadersLayer>,
+    client_certificates: HashMap<usize, ClientCertificateLayer>,
+    caches: HashMap<(usize, usize, bool), CacheLayer>,
+}
+
+impl Layers {
+    pub(super) fn new(base: WsPassthroughLayer) -> Self {
+        Self {
+            base,
+            security_headers: HashMap::new(),
+            guards: HashMap::new(),
+            path_filters: HashMap::new(),
+            ws_passthrough: HashMap::new(),
+            forward_headers: HashMap::new(),
+            client_certificates: HashMap::new(),
+            caches: HashMap::new(),
+        }
+    }
+
+    pub(super) fn security_headers(&mut self, config: &Config) -> SecurityHeadersLayer {
+        let settings = &config.security_headers;
+        self.security_headers.entry(settings.id()).or_insert_with(|| settings.layer()).clone()
+    }
+
+    pub(super) fn guard(&mut self, config: &Config) -> RequestGuardLayer {
+        let settings = &config.request_guard;
+        self.guards.entry(settings.id()).or_insert_with(|| settings.layer()).clone()
+    }
+
+    pub(super) fn path_filter(&mut self, config: &Config) -> Option<PathFilterLayer> {
+        let (settings, prefix) = (&config.path_filter, &config.routing.strip_prefix);
+        let key = (settings.id(), prefix.clone());
+        self.path_filters.entry(key).or_insert_with(|| settings.layer(prefix.as_ref())).clone()
+    }
+
+    pub(super) fn ws_passthrough(&mut self, config: &Config) -> WsPassthroughLayer {
+        let (settings, prefix) = (&config.websocket, config.rate_limit.ipv6_prefix);
+        let new = || settings.apply(self.base.clone(), prefix);
+        self.ws_passthrough.entry((settings.id(), prefix)).or_insert_with(new).clone()
+    }
+
+    pub(super) fn forward_headers(&mut self, config: &Config) -> ForwardHeadersLayer {
+        let (settings, clients) = (&config.forward_headers, &config.client_ip);
+        self.forward_headers.entry((settings.id(), clients.id())).or_insert_with(|| settings.layer(clients)).clone()
+    }
+
+    pub(super) fn client_certificate(&mut self, config: &Config) -> ClientCertificateLayer {
+        let settings = &config.tls;
+        self.client_certificates.entry(settings.id()).or_insert_with(|| settings.client_certificate_layer()).clone()
+    }
+
+    /// Returns the layer over `store`, if the cache is enabled.
+    pub(super) fn cache(&mut self, config: &Config, store: Option<&CacheStore>) -> Option<CacheLayer> {
+        let store = store.filter(|_| config.cache.enabled)?;
+        let has_upgrades = config.websocket.upgrades.is_some();
+        let (settings, clients) = (&config.cache, &config.client_ip);
+        let new = || settings.layer(store.clone(), clients.uncacheable_fields(), has_upgrades);
+        Some(self.caches.entry((settings.id(), clients.id(), has_upgrades)).or_insert_with(new).clone())
+    }
+}

@@ -40,7 +40,6 @@ pub(crate) fn register(
     if let Some(store) = state.rate_limits().iter().find_map(|limit| limit.store.as_ref()) {
         register_rate_limit_store(metrics, store);
     }
-    register_sites(metrics, state);
     {
         let reading = |read: fn(CacheStats) -> u64| {
             let state = state.clone();

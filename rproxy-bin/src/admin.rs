@@ -1,10 +1,11 @@
 //! The admin listener, which serves health checks, metrics and cache purges. It is never the public listener.
 
+mod listener;
 mod purge;
 
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, ORIGIN};
@@ -16,6 +17,7 @@ use rproxy_cache::CacheStore;
 use serde_json::json;
 use tower::BoxError;
 
+pub(crate) use self::listener::{AddressChange, AdminListener};
 use self::purge::{FindSite, PurgeRequest};
 use crate::site::SiteHosts;
 
@@ -31,8 +33,8 @@ struct Inner {
     ready: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
     /// The function that returns all hosts of the site with a given name or host.
     site: Box<FindSite>,
-    /// The host names that the admin listener accepts, in lower case.
-    hosts: Vec<String>,
+    /// The accepted host names, in lower case.
+    hosts: RwLock<Vec<String>>,
 }
 
 impl Admin {
@@ -47,17 +49,13 @@ impl Admin {
         site: impl Fn(&str) -> Option<SiteHosts> + Send + Sync + 'static,
     ) -> Self {
         let (metrics, cache, ready, site) = (Box::new(metrics), Box::new(cache), Box::new(ready), Box::new(site));
-        Self { inner: Arc::new(Inner { metrics, cache, ready, site, hosts: Vec::new() }) }
+        Self { inner: Arc::new(Inner { metrics, cache, ready, site, hosts: RwLock::default() }) }
     }
 
-    /// Adds host names that the admin listener accepts, in addition to IP addresses and `localhost`.
-    pub(crate) fn hosts(self, names: &[String]) -> Self {
+    /// Sets the host names of accepted requests, besides IP addresses and `localhost`.
+    pub(crate) fn set_hosts(&self, names: &[String]) {
         let names = names.iter().map(|name| name.to_ascii_lowercase()).collect();
-        let inner = Arc::try_unwrap(self.inner).map(|inner| Inner { hosts: names, ..inner });
-        match inner {
-            Ok(inner) => Self { inner: Arc::new(inner) },
-            Err(inner) => Self { inner },
-        }
+        *self.inner.hosts.write().unwrap_or_else(PoisonError::into_inner) = names;
     }
 
     pub(crate) async fn answer<B>(self, request: Request<B>) -> Result<Response<Full<Bytes>>, Infallible>
@@ -119,7 +117,12 @@ impl Inner {
         let name = host.host().to_ascii_lowercase();
         let name = name.strip_suffix('.').unwrap_or(&name);
         let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
-        address.parse::<IpAddr>().is_ok() || name == "localhost" || self.hosts.iter().any(|host| host == name)
+        address.parse::<IpAddr>().is_ok() || name == "localhost" || self.has_host(name)
+    }
+
+    fn has_host(&self, name: &str) -> bool {
+        let hosts = self.hosts.read().unwrap_or_else(PoisonError::into_inner);
+        hosts.iter().any(|host| host == name)
     }
 }
 
@@ -290,8 +293,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn admin_service_rejects_unknown_hosts_with_421() {
-        let admin = admin(Some(CacheStore::in_memory(1 << 20)), Ok(())).hosts(&["Proxy.internal".to_owned()]);
+    async fn rejects_foreign_hosts_with_421() {
+        let admin = admin(Some(CacheStore::in_memory(1 << 20)), Ok(()));
+        admin.set_hosts(&["Proxy.internal".to_owned()]);
         for (host, status) in [
             (Some("127.0.0.1:9901"), 200),
             (Some("192.0.2.1"), 200),

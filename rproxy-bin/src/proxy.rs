@@ -1,5 +1,7 @@
 //! The running proxy: starts, reloads and drains its listeners and layer stacks.
 
+mod plan;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -11,17 +13,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rproxy_request_guard::RequestGuardLayer;
 use rproxy_server::{
-    HandoverClient, HandoverListener, InheritedSockets, ListenAddr, RequestBody, RunningServer, Server,
+    HandoverClient, HandoverListener, InheritedSockets, ListenAddr, RequestBody, RequestGuardLayer, RunningServer,
 };
 use rproxy_tls::Certificates;
-use rproxy_ws_passthrough::Tunnels;
 use tokio::task::JoinSet;
-use tower::{Layer, ServiceBuilder, service_fn};
+use tower::ServiceBuilder;
 
+use self::plan::{main_server, redirect_server, settings_needing_restart, tunnel_settings, with_certificates};
 use crate::ErrorChain;
-use crate::admin::{Admin, MetricsFormat};
+use crate::admin::{AddressChange, Admin, AdminListener, MetricsFormat};
 use crate::component_metrics;
-use crate::config::{Config, Reload, Setting, UnmetRequirements, settings};
+use crate::config::{Config, UnmetRequirements};
 use crate::edge::Stack;
 use crate::error_response::{ErrorHooks, ErrorResponseLayer};
 use crate::logging;
@@ -48,13 +50,22 @@ pub(crate) struct Proxy {
     replace: Box<Replace>,
     main: RunningServer,
     redirect: Option<RunningServer>,
-    admin: Option<RunningServer>,
+    admin: AdminListener,
     draining: Arc<AtomicBool>,
     /// The tasks that run the health checks of the current stack.
     health_checks: Mutex<JoinSet<()>>,
     /// The socket over which a new process receives the listeners.
     successor: Option<HandoverListener>,
 }
+
+/// A reload that has been prepared.
+struct Plan {
+    config: Config,
+    stack: Stack,
+    admin: AddressChange,
+}
+
+const ADMIN_LISTEN: &str = "RPROXY_ADMIN_LISTEN";
 
 impl Proxy {
     /// Binds all listeners, then starts to serve requests.
@@ -96,13 +107,10 @@ impl Proxy {
             server.inherit(Arc::clone(&inherited)).start(move |_| layers.service(slot.service()))
         });
         let draining = Arc::<AtomicBool>::default();
-        let admin = config.process.admin_listen.clone().map(|listen| {
-            component_metrics::register(&shared, &main, &tunnels, &certificates);
-            let admin = admin(&shared, &certificates, &draining).hosts(&config.process.admin_hosts);
-            let answer = service_fn(move |request| admin.clone().answer(request));
-            let server = Server::bind(listen).workers(1).h2c(false).inherit(Arc::clone(&inherited));
-            server.start(move |_| RequestGuardLayer::new().layer(answer.clone()))
-        });
+        component_metrics::register(&shared, &main, &tunnels, &certificates);
+        let admin = admin(&shared, &certificates, &draining);
+        admin.set_hosts(&config.process.admin_hosts);
+        let admin = AdminListener::start(admin, Arc::clone(&inherited), config.process.admin_listen.as_ref());
         let successor = config.process.handover_socket.as_deref().map(HandoverListener::bind);
         let successor = successor.transpose().map_err(startup_advice::handover)?;
         tokio::spawn(startup_log::check_idle_backends(startup_log::backends(&config), shared.metrics()));
@@ -116,7 +124,7 @@ impl Proxy {
             }),
             main,
             redirect: redirect.transpose().map_err(|error| startup_advice::listener("RPROXY_HTTP_PORT", error))?,
-            admin: admin.transpose().map_err(|error| startup_advice::listener("RPROXY_ADMIN_LISTEN", error))?,
+            admin: admin.map_err(|error| startup_advice::listener(ADMIN_LISTEN, error))?,
             draining,
             certificates,
             health_checks: Mutex::default(),
@@ -125,9 +133,6 @@ impl Proxy {
         proxy.start_health_checks(&stack);
         for address in proxy.redirect.iter().flat_map(RunningServer::local_addrs) {
             tracing::info!(%address, "listening for plain HTTP, redirecting to HTTPS");
-        }
-        for address in proxy.admin.iter().flat_map(RunningServer::local_addrs) {
-            tracing::info!(%address, "listening for admin requests");
         }
         if let Some(ca) = proxy.local_ca() {
             tracing::info!(ca = %ca.display(), "using certificates of the local authority; run `rproxy trust` to see how to trust the authority");
@@ -173,9 +178,12 @@ impl Proxy {
     }
 
     fn listeners(&self) -> io::Result<Vec<OwnedFd>> {
-        let servers = [Some(&self.main), self.redirect.as_ref(), self.admin.as_ref()];
-        let listeners = servers.into_iter().flatten().map(|server| server.handle().listeners());
-        listeners.collect::<io::Result<Vec<_>>>().map(|all| all.into_iter().flatten().collect())
+        let mut sockets = self.main.handle().listeners()?;
+        if let Some(redirect) = &self.redirect {
+            sockets.append(&mut redirect.handle().listeners()?);
+        }
+        sockets.append(&mut self.admin.sockets()?);
+        Ok(sockets)
     }
 
     /// Reloads the certificates and the configuration. If the configuration is invalid, the current one stays in use.
@@ -183,30 +191,46 @@ impl Proxy {
         if let Some(certificates) = &self.certificates {
             certificates.reload();
         }
-        let reloaded = self.started.reload().map_err(|error| ErrorChain(&error).to_string()).and_then(|config| {
-            let stack = self.shared.stack(&config).map_err(|error| ErrorChain(&error).to_string())?;
-            // Last, because it changes the certificates that are served.
-            if let Some(certificates) = &self.certificates {
-                let applied = self.started.tls.apply_names(certificates, &config.tls);
-                applied.map_err(|error| ErrorChain(&error).to_string())?;
-            }
-            Ok((config, stack))
-        });
-        match reloaded {
-            Ok((config, stack)) => {
-                logging::set_filter(&config.observe.log_level);
-                self.start_health_checks(&stack);
-                (self.replace)(&with_certificates(&self.certificates, &config, stack), &config);
-                tracing::info!("configuration reloaded");
-                let waiting = settings_needing_restart(&self.started, &config);
-                if !waiting.is_empty() {
-                    tracing::warn!("restart required to apply: {}", waiting.join(", "));
-                }
-                let before = std::mem::replace(&mut *self.current(), config);
-                self.restart_moved_tunnels(&before);
-            }
+        match self.plan() {
+            Ok(plan) => self.apply(plan),
             Err(error) => tracing::error!("reload failed, keeping the current configuration: {error}"),
         }
+    }
+
+    /// Reads the configuration, and builds what it changes.
+    fn plan(&self) -> Result<Plan, String> {
+        let config = self.started.reload().map_err(|error| ErrorChain(&error).to_string())?;
+        let stack = self.shared.stack(&config).map_err(|error| ErrorChain(&error).to_string())?;
+        let admin = self.admin.prepare(config.process.admin_listen.as_ref());
+        let admin = admin.map_err(|error| startup_advice::listener(ADMIN_LISTEN, error).to_string())?;
+        // Last, because it changes the certificates that are served.
+        if let Some(certificates) = &self.certificates {
+            let applied = self.started.tls.apply_names(certificates, &config.tls);
+            applied.map_err(|error| ErrorChain(&error).to_string())?;
+        }
+        Ok(Plan { stack: with_certificates(&self.certificates, &config, stack), admin, config })
+    }
+
+    fn apply(&self, Plan { config, stack, admin }: Plan) {
+        logging::set_filter(&config.observe.log_level);
+        self.start_health_checks(&stack);
+        (self.replace)(&stack, &config);
+        self.main.update(main_server(&config, &self.certificates, self.shared.ws_passthrough.tunnels()));
+        // A change of its port needs a restart.
+        if let (Some(redirect), Some(server)) = (&self.redirect, redirect_server(&config)) {
+            redirect.update(server);
+        }
+        let mut waiting = settings_needing_restart(&self.started, &config);
+        if let AddressChange::NeedsRestart = admin {
+            waiting.push(ADMIN_LISTEN.to_owned());
+        }
+        self.admin.apply(admin, &config.process.admin_hosts);
+        tracing::info!("configuration reloaded");
+        if !waiting.is_empty() {
+            tracing::warn!("restart required to apply: {}", waiting.join(", "));
+        }
+        let before = std::mem::replace(&mut *self.current(), config);
+        self.restart_moved_tunnels(&before);
     }
 
     fn current(&self) -> MutexGuard<'_, Config> {
@@ -235,11 +259,12 @@ impl Proxy {
     pub(crate) async fn drain(self, is_handed_over: bool) {
         tracing::info!(connections = self.main.handle().connections(), "draining");
         self.draining.store(true, Ordering::Relaxed);
-        if let Some(admin) = self.admin.as_ref().filter(|_| is_handed_over) {
-            admin.handle().drain();
+        if is_handed_over {
+            self.admin.drain();
         }
         self.main.handle().drain();
-        self.shared.ws_passthrough.tunnels().drain_within(self.started.process.drain_timeout);
+        let drain_timeout = self.current().process.drain_timeout;
+        self.shared.ws_passthrough.tunnels().drain_within(drain_timeout);
         if let Some(redirect) = self.redirect {
             redirect.handle().drain();
             redirect.wait().await;
@@ -250,30 +275,8 @@ impl Proxy {
             store.flush();
         }
         // Last, so that monitoring sees the shutdown.
-        if let Some(admin) = self.admin {
-            admin.handle().drain();
-            admin.wait().await;
-        }
+        self.admin.drained().await;
     }
-}
-
-/// Returns the settings that decide where WebSockets lead and which of them are allowed, by the names of site and route.
-fn tunnel_settings(config: &Config) -> impl Iterator<Item = ((String, String), Vec<Option<String>>)> {
-    let is_part =
-        |setting: &&Setting| matches!(setting.key, "upstream" | "ws_enabled" | "ws_paths" | "ws_origins" | "upgrades");
-    let parts: Vec<&Setting> = settings().filter(is_part).collect();
-    let named = config.named_configurations();
-    named.map(move |(name, config)| (name, parts.iter().map(|setting| config.show(setting)).collect()))
-}
-
-/// Returns the changed settings that only a restart can apply.
-fn settings_needing_restart(running: &Config, read: &Config) -> Vec<String> {
-    let needs_restart = |setting: &&Setting| match setting.key {
-        "tls_domains" => running.tls.needs_restart_for_names(&read.tls),
-        _ => setting.reload == Reload::Restart,
-    };
-    let restart = settings().filter(needs_restart);
-    restart.filter(|setting| running.show(setting) != read.show(setting)).map(Setting::variable).collect()
 }
 
 /// Returns the listening sockets that the service manager and the old process passed to this process.
@@ -284,50 +287,6 @@ fn inherited(config: &Config) -> Result<(Option<HandoverClient>, Arc<InheritedSo
         Some((predecessor, sockets)) => (Some(predecessor), Arc::new(inherited.merge(sockets))),
         None => (None, Arc::new(inherited)),
     })
-}
-
-fn with_certificates(certificates: &Option<Certificates>, config: &Config, stack: Stack) -> Stack {
-    match certificates {
-        Some(certificates) => stack.with_certificates(certificates.clone(), config.tls.hosts.clone()),
-        None => stack,
-    }
-}
-
-fn main_server(config: &Config, certificates: &Option<Certificates>, tunnels: Tunnels) -> Server {
-    let mut server = bind(config.listeners())
-        .workers(config.worker_count().get())
-        .drain_timeout(config.process.drain_timeout)
-        .limits(config.limits.limits())
-        .h2c(config.listeners.h2c)
-        .half_close(config.limits.half_close())
-        .exempt_proxies(config.client_ip.trusted_proxies.value().clone())
-        .wait_on_drain(move || {
-            let tunnels = tunnels.clone();
-            async move { tunnels.closed().await }
-        });
-    if let Some(certificates) = certificates {
-        server = server.tls(certificates.clone());
-    }
-    match config.client_ip.proxy_versions() {
-        Some(versions) => server.proxy_protocol(config.client_ip.trusted_proxies.value().clone(), versions),
-        None => server,
-    }
-}
-
-fn redirect_server(config: &Config) -> Option<Server> {
-    let listeners = config.redirect_listeners();
-    (!listeners.is_empty()).then(|| {
-        let server =
-            bind(listeners).workers(1).drain_timeout(config.process.drain_timeout).limits(config.limits.limits());
-        server.h2c(config.listeners.h2c).exempt_proxies(config.client_ip.trusted_proxies.value().clone())
-    })
-}
-
-fn bind(listeners: Vec<ListenAddr>) -> Server {
-    let mut listeners = listeners.into_iter();
-    // The configuration has at least one listener.
-    let first = listeners.next().unwrap_or_else(|| ListenAddr::Tcp(([0, 0, 0, 0], 8080).into()));
-    listeners.fold(Server::bind(first), Server::add_address)
 }
 
 /// Returns the HTTPS port: 443 if a main listener uses it, otherwise the port of the first main listener.

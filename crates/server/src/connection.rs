@@ -24,6 +24,7 @@ use tower_service::Service;
 use crate::ClientCertificate;
 use crate::client_socket::ClientSocket;
 use crate::connection_counts::TooManyConnections;
+use crate::connection_settings::ConnectionSettings;
 use crate::drain::OpenConnection;
 #[cfg(feature = "tls")]
 use crate::handshake_limit::HandshakeLimit;
@@ -49,6 +50,7 @@ pub(crate) struct ConnectionConfig {
     handshakes: Arc<HandshakeLimit>,
     proxy_protocol: Option<(TrustedProxies, ProxyProtocolVersions)>,
     proxies: TrustedProxies,
+    workers: usize,
 }
 
 impl ConnectionConfig {
@@ -58,21 +60,45 @@ impl ConnectionConfig {
     }
 
     pub(crate) fn new(server: &Server) -> Self {
-        let limits = server.limits.clone();
+        Self {
+            #[cfg(feature = "tls")]
+            tls: server.tls.as_ref().map(|certificates| TlsAcceptor::from(certificates.server_config())),
+            #[cfg(feature = "tls")]
+            handshakes: HandshakeLimit::new(server.connections.limits.handshakes.div_ceil(server.workers)),
+            ..Self::without_tls(server.connections.clone(), server.workers)
+        }
+    }
+
+    /// Returns the configuration with other settings, for new connections.
+    pub(crate) fn with_settings(&self, settings: ConnectionSettings) -> Self {
+        #[cfg(feature = "tls")]
+        self.handshakes.set_max(settings.limits.handshakes.div_ceil(self.workers));
+        Self {
+            #[cfg(feature = "tls")]
+            tls: self.tls.clone(),
+            #[cfg(feature = "tls")]
+            handshakes: Arc::clone(&self.handshakes),
+            ..Self::without_tls(settings, self.workers)
+        }
+    }
+
+    fn without_tls(settings: ConnectionSettings, workers: usize) -> Self {
+        let limits = settings.limits;
         let mut http1 = http1::Builder::new();
         http1.max_headers(limits.fields).max_buf_size(http1_buffer(&limits));
         Self {
             head_limits: HeadLimits { size: limits.head_size, target: limits.target_size, fields: limits.fields },
             limits,
-            half_close: server.half_close,
+            half_close: settings.half_close,
             http1,
-            h2c: server.h2c,
+            h2c: settings.h2c,
             #[cfg(feature = "tls")]
-            tls: server.tls.as_ref().map(|certificates| TlsAcceptor::from(certificates.server_config())),
+            tls: None,
             #[cfg(feature = "tls")]
-            handshakes: HandshakeLimit::new(server.limits.handshakes.div_ceil(server.workers)),
-            proxy_protocol: server.proxy_protocol.clone(),
-            proxies: server.exempt_proxies.clone(),
+            handshakes: HandshakeLimit::new(1),
+            proxy_protocol: settings.proxy_protocol,
+            proxies: settings.exempt_proxies,
+            workers,
         }
     }
 }
@@ -130,7 +156,11 @@ where
 
     /// Serves a connection, unless its client already has the maximum number of connections.
     fn serve_counted(mut self, stream: TcpStream) {
-        match self.open.count_for_client(self.peer.0.ip()) {
+        let ip = self.peer.0.ip();
+        if self.config.proxies.contains(ip) {
+            return self.serve(stream);
+        }
+        match self.open.count_for_client(ip, self.config.limits.connections_per_client) {
             Ok(()) => self.serve(stream),
             Err(TooManyConnections) => {
                 tracing::debug!(peer = %self.peer.0, "too many connections from one client, closing the connection");

@@ -7,10 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::runtime::RuntimeMetrics;
 use tokio::sync::{Notify, watch};
 
 use crate::connection_counts::{Client, ConnectionCounts, TooManyConnections};
+use crate::connection_settings::ConnectionSettings;
+use crate::listen::set_send_timeout;
 
 /// A handle to monitor a running server and to shut it down gracefully.
 ///
@@ -47,7 +50,9 @@ struct HandleState {
     open: AtomicUsize,
     /// The number of permits to accept a connection that are not used yet.
     unused_permits: AtomicUsize,
-    limit: usize,
+    /// The maximum number of open connections.
+    limit: AtomicUsize,
+    settings: watch::Sender<ConnectionSettings>,
     counts: ConnectionCounts,
     /// Whether a worker waits for a notification of `connection_closed`.
     has_waiters: AtomicBool,
@@ -59,20 +64,37 @@ struct HandleState {
 }
 
 impl Handle {
-    pub(crate) fn new(limit: usize, counts: ConnectionCounts) -> Self {
+    pub(crate) fn new(settings: ConnectionSettings) -> Self {
         Self {
             state: Arc::new(HandleState {
                 draining: watch::Sender::new(false),
                 open: AtomicUsize::new(0),
                 unused_permits: AtomicUsize::new(0),
-                limit,
-                counts,
+                limit: AtomicUsize::new(settings.limits.connections),
+                settings: watch::Sender::new(settings),
+                counts: ConnectionCounts::default(),
                 has_waiters: AtomicBool::new(false),
                 connection_closed: Notify::new(),
                 sockets: Mutex::default(),
                 runtimes: Mutex::default(),
             }),
         }
+    }
+
+    /// Changes the settings of new connections.
+    pub(crate) fn set_settings(&self, settings: ConnectionSettings) {
+        for socket in self.sockets().iter() {
+            // Accepted sockets inherit the option. It has no meaning for Unix sockets.
+            let _ = set_send_timeout(SockRef::from(socket), settings.limits.send_timeout);
+        }
+        self.state.limit.store(settings.limits.connections, Ordering::Relaxed);
+        self.state.settings.send_replace(settings);
+        // Wakes the workers that wait for a permit.
+        self.state.connection_closed.notify_waiters();
+    }
+
+    pub(crate) fn settings(&self) -> watch::Receiver<ConnectionSettings> {
+        self.state.settings.subscribe()
     }
 
     /// Sets the listening sockets that [`listeners`](Self::listeners) returns.
@@ -148,7 +170,7 @@ impl Handle {
             if self.is_draining() {
                 return None;
             }
-            if self.state.open.fetch_add(1, Ordering::Relaxed) < self.state.limit {
+            if self.state.open.fetch_add(1, Ordering::Relaxed) < self.state.limit.load(Ordering::Relaxed) {
                 self.state.unused_permits.fetch_add(1, Ordering::Relaxed);
                 return Some(ConnectionPermit(OpenConnection { state: Arc::clone(&self.state), client: None }));
             }
@@ -209,9 +231,13 @@ impl OpenConnection {
         Self { state: Arc::clone(state), client: None }
     }
 
-    /// Also counts the connection for the client address `ip`, unless the client has too many.
-    pub(crate) fn count_for_client(&mut self, ip: IpAddr) -> Result<(), TooManyConnections> {
-        self.client = self.state.counts.acquire(ip)?;
+    /// Also counts the connection for the client at `ip`.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the client has `max` connections.
+    pub(crate) fn count_for_client(&mut self, ip: IpAddr, max: usize) -> Result<(), TooManyConnections> {
+        self.client = Some(self.state.counts.acquire(ip, max)?);
         Ok(())
     }
 }

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
@@ -13,7 +14,7 @@ use tokio::sync::oneshot;
 /// The TLS handshakes in progress on one worker, and their maximum number.
 #[derive(Debug)]
 pub(crate) struct HandshakeLimit {
-    max: usize,
+    max: AtomicUsize,
     pending: Mutex<Pending>,
 }
 
@@ -27,14 +28,19 @@ struct Pending {
 
 impl HandshakeLimit {
     pub(crate) fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { max: max.max(1), pending: Mutex::default() })
+        Arc::new(Self { max: AtomicUsize::new(max.max(1)), pending: Mutex::default() })
+    }
+
+    /// Changes the maximum, which applies when the next handshake begins.
+    pub(crate) fn set_max(&self, max: usize) {
+        self.max.store(max.max(1), Ordering::Relaxed);
     }
 
     /// Registers a handshake, and evicts the oldest one if the limit is reached.
     pub(crate) fn begin(self: &Arc<Self>) -> HandshakeGuard {
         let (sender, evicted) = oneshot::channel();
         let mut pending = self.pending();
-        while pending.handshakes.len() >= self.max {
+        while pending.handshakes.len() >= self.max.load(Ordering::Relaxed) {
             pending.handshakes.pop_first();
         }
         let number = pending.next;

@@ -230,7 +230,7 @@ fn tcp(address: SocketAddr, reuse_port: bool, send_timeout: Duration) -> io::Res
 /// Sets `TCP_USER_TIMEOUT` (tcp(7)), which accepted connections inherit.
 ///
 /// The kernel then closes the connection of a client that acknowledges no data, without a timer in this process.
-fn set_send_timeout(socket: SockRef<'_>, timeout: Duration) -> io::Result<()> {
+pub(crate) fn set_send_timeout(socket: SockRef<'_>, timeout: Duration) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(timeout))?;
     #[cfg(not(target_os = "linux"))]

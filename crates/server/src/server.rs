@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use tower_service::Service;
 
 use crate::connection::BoxError;
-use crate::connection_counts::ConnectionCounts;
+use crate::connection_settings::ConnectionSettings;
 use crate::drain::Handle;
 use crate::limits::Limits;
 use crate::listen::{BoundSocket, ListenAddr};
@@ -58,12 +58,7 @@ pub struct Server {
     pub(crate) workers: usize,
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<Certificates>,
-    pub(crate) limits: Limits,
-    pub(crate) half_close: HalfClose,
-    pub(crate) drain_timeout: Duration,
-    pub(crate) proxy_protocol: Option<(TrustedProxies, ProxyProtocolVersions)>,
-    pub(crate) exempt_proxies: TrustedProxies,
-    pub(crate) h2c: bool,
+    pub(crate) connections: ConnectionSettings,
     pub(crate) wait_on_drain: Option<Arc<WaitOnDrain>>,
     inherited: Arc<InheritedSockets>,
 }
@@ -82,12 +77,7 @@ impl Server {
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             #[cfg(feature = "tls")]
             tls: None,
-            limits: Limits::default(),
-            half_close: HalfClose::default(),
-            drain_timeout: Duration::from_secs(30),
-            proxy_protocol: None,
-            exempt_proxies: TrustedProxies::none(),
-            h2c: true,
+            connections: ConnectionSettings::default(),
             wait_on_drain: None,
             inherited: Arc::default(),
         }
@@ -114,19 +104,19 @@ impl Server {
 
     /// Sets the limits on the resources that each client can use.
     pub fn limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
+        self.connections.limits = limits;
         self
     }
 
     /// Sets the policy for HTTP/1 clients that half-close the connection.
     pub fn half_close(mut self, half_close: HalfClose) -> Self {
-        self.half_close = half_close;
+        self.connections.half_close = half_close;
         self
     }
 
     /// Sets the maximum time for in-flight requests to finish after [`Handle::drain`]. The default is 30 s.
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
-        self.drain_timeout = timeout;
+        self.connections.drain_timeout = timeout;
         self
     }
 
@@ -134,7 +124,7 @@ impl Server {
     ///
     /// Connections from other peers are served without one.
     pub fn proxy_protocol(mut self, trusted: TrustedProxies, versions: ProxyProtocolVersions) -> Self {
-        self.proxy_protocol = Some((trusted, versions));
+        self.connections.proxy_protocol = Some((trusted, versions));
         self
     }
 
@@ -151,7 +141,7 @@ impl Server {
     ///
     /// With TLS, ALPN selects the protocol instead.
     pub fn h2c(mut self, accept: bool) -> Self {
-        self.h2c = accept;
+        self.connections.h2c = accept;
         self
     }
 
@@ -160,7 +150,7 @@ impl Server {
     /// [`Limits::connections_per_client`] does not apply to them, and rejected requests do not close their HTTP/2
     /// connections, which many clients may share.
     pub fn exempt_proxies(mut self, proxies: TrustedProxies) -> Self {
-        self.exempt_proxies = proxies;
+        self.connections.exempt_proxies = proxies;
         self
     }
 
@@ -204,13 +194,13 @@ impl Server {
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
-        let counts = ConnectionCounts::new(self.limits.connections_per_client, self.exempt_proxies.clone());
-        let handle = Handle::new(self.limits.connections, counts);
+        let handle = Handle::new(self.connections.clone());
         let mut sockets: Vec<Vec<BoundSocket>> = (0..self.workers).map(|_| Vec::new()).collect();
         let (mut local_addrs, mut descriptors) = (Vec::new(), Vec::new());
         for listen in &self.listen {
             let failed = |source| ServerError::Bind { address: listen.clone(), source };
-            let bound = listen.bind(self.workers, self.limits.send_timeout, &self.inherited).map_err(failed)?;
+            let bound =
+                listen.bind(self.workers, self.connections.limits.send_timeout, &self.inherited).map_err(failed)?;
             if let Some(BoundSocket::Tcp(listener)) = bound.iter().flatten().next() {
                 local_addrs.push(listener.local_addr().map_err(failed)?);
             }
@@ -268,10 +258,7 @@ impl fmt::Debug for Server {
         debug
             .field("listen", &self.listen)
             .field("workers", &self.workers)
-            .field("limits", &self.limits)
-            .field("drain_timeout", &self.drain_timeout)
-            .field("proxy_protocol", &self.proxy_protocol)
-            .field("h2c", &self.h2c)
+            .field("connections", &self.connections)
             .finish_non_exhaustive()
     }
 }
@@ -289,6 +276,29 @@ impl RunningServer {
     /// Returns a handle to monitor and drain the server.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
+    }
+
+    /// Applies the settings of connections of another `server` to this one: its limits, its drain timeout, the policy for
+    /// half-closed connections, the PROXY protocol, the exempt proxies, and whether HTTP/2 is accepted without TLS.
+    ///
+    /// They apply to new connections; open ones keep their timeouts and limits. The addresses, workers and certificates of
+    /// `server` are not used.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use rproxy_server::{Limits, RunningServer, Server};
+    ///
+    /// fn reload(running: &RunningServer, server: Server, idle_timeout: Duration) {
+    ///     let mut limits = Limits::default();
+    ///     limits.idle_timeout = idle_timeout;
+    ///     running.update(server.limits(limits));
+    /// }
+    /// ```
+    pub fn update(&self, server: Server) {
+        self.handle.set_settings(server.connections);
     }
 
     /// Returns the first TCP address that the server listens on, including the port chosen for port 0.

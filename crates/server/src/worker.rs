@@ -68,7 +68,8 @@ where
                 ended().await;
             }
         };
-        let _ = tokio::time::timeout(server.drain_timeout, closed).await;
+        let drain_timeout = handle.settings().borrow().drain_timeout;
+        let _ = tokio::time::timeout(drain_timeout, closed).await;
     });
     // Does not wait for blocking operations such as DNS lookups.
     runtime.shutdown_background();
@@ -163,8 +164,8 @@ impl Listener {
     }
 }
 
-/// Accepts connections until draining begins, then the connections left in the accept queue.
-async fn serve<S, B>(listener: Listener, service: S, config: Arc<connection::ConnectionConfig>, handle: Handle)
+/// Accepts connections until draining begins.
+async fn serve<S, B>(listener: Listener, service: S, mut config: Arc<connection::ConnectionConfig>, handle: Handle)
 where
     S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
     S::Error: Into<BoxError>,
@@ -173,12 +174,20 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
+    let mut settings = handle.settings();
+    // They can have changed since the start.
+    settings.mark_changed();
     while let Some(permit) = handle.permit().await {
         tokio::select! {
             biased;
             () = handle.drain_started() => break,
             accepted = listener.accept() => match accepted {
-                Ok(socket) => listener.spawn(socket, permit.into_connection(), service.clone(), &config, &handle),
+                Ok(socket) => {
+                    if settings.has_changed().unwrap_or(false) {
+                        config = Arc::new(config.with_settings(settings.borrow_and_update().clone()));
+                    }
+                    listener.spawn(socket, permit.into_connection(), service.clone(), &config, &handle);
+                }
                 Err(error) => back_off(&error).await,
             },
         }

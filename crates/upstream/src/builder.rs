@@ -415,7 +415,21 @@ impl Backends {
 
 impl fmt::Debug for Backends {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.backends.iter().map(|backend| &backend.name)).finish()
+        let settings = &*self.0;
+        let limit = settings.backends.iter().find_map(|backend| backend.connection_limit.as_ref());
+        f.debug_struct("Backends")
+            .field("backends", &settings.backends.iter().map(|backend| &backend.name).collect::<Vec<_>>())
+            .field("balance", &settings.balance)
+            .field("timeout", &settings.timeout)
+            .field("connect_timeout", &settings.connector.timeout)
+            .field("read_timeout", &settings.read_timeout)
+            .field("request_timeout", &settings.request_timeout)
+            .field("max_connections", &limit.map(ConnectionLimit::max))
+            .field("http2_ping_interval", &settings.http2_ping_interval)
+            .field("retries", &settings.retries)
+            .field("hold", &settings.hold)
+            .field("health_check", &settings.health_check)
+            .finish_non_exhaustive()
     }
 }
 

@@ -34,6 +34,11 @@ impl ConnectionLimit {
         Self { permits: Arc::new(Semaphore::new(max)), max, pools: Mutex::default() }
     }
 
+    /// Returns the maximum number of connections.
+    pub(crate) fn max(&self) -> usize {
+        self.max
+    }
+
     /// Adds a pool of idle connections to the backend.
     pub(crate) fn register(&self, pool: Weak<dyn IdleConnections>) {
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);

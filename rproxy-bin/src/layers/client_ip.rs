@@ -52,7 +52,7 @@ settings! {
         help: "PROXY protocol version to accept from trusted proxies",
         accepted: "off, v1, v2, or any for both",
         scope: Process,
-        reload: Restart,
+        reload: Live,
         parse: str::parse,
         show: |s| Some(s.proxy_protocol.to_string()),
     }

@@ -19,7 +19,7 @@ settings! {
         help: "Maximum time from the first to the last byte of a request head; slower clients get 408",
         accepted: DURATION,
         scope: Process,
-        reload: Restart,
+        reload: Live,
         parse: timeout,
         show: |s| Some(format_duration(s.head_timeout)),
     }
@@ -30,7 +30,7 @@ settings! {
         help: "Closes a connection after this time without a request",
         accepted: DURATION,
         scope: Process,
-        reload: Restart,
+        reload: Live,
         parse: timeout,
         show: |s| Some(format_duration(s.idle_timeout)),
     }
@@ -41,7 +41,7 @@ settings! {
         help: "Whether an HTTP/1 client that closes its sending side still gets a response",
         accepted: "with-request (if it closes within 200 ms of its request), always or never",
         scope: Process,
-        reload: Restart,
+        reload: Live,
         parse: str::parse,
         show: |s| Some(s.half_close.to_string()),
     }
@@ -52,7 +52,7 @@ settings! {
         help: "Closes a connection if the client accepts no data for this time",
         accepted: DURATION,
         scope: Process,
-        reload: Restart,
+        reload: Live,
         parse: timeout,
         show: |s| Some(format_duration(s.send_timeout)),
     }
@@ -63,7 +63,7 @@ settings! {
         help: "Maximum time for a TLS handshake, and for a PROXY protocol header",
         accepted: DURATION,
         scope: Process,
-        reload: Restart,
+        reload: Live,
         parse: timeout,
         show: |s| Some(format_duration(s.handshake_timeout)),
     }
@@ -74,7 +74,7 @@ settings! {
         help: "Maximum size of a request head; larger ones get 431",
         accepted: "a size from 1KiB to 1MiB; a bare number is bytes",
         scope: Process,
-        reload: Restart,
+        reload: Live,
         parse: |t| size_between(t, 1 << 10, 1 << 20),
         show: |s| Some(format_size(s.max_head as u64)),
     }
@@ -85,7 +85,7 @@ settings! {
         help: "Maximum length of a request target; longer ones get 414",
         accepted: "a size from 64B to 1MiB; a bare number is bytes",
         scope: Process,
-        reload: Restart,
+        reload: Live,
         parse: |t| size_between(t, 64, 1 << 20),
         show: |s| Some(format_size(s.max_target as u64)),
     }
@@ -96,7 +96,7 @@ settings! {
         help: "Maximum number of header fields in a request; requests with more get 431",
         accepted: "a whole number from 1 to 10000",
         scope: Process,
-        reload: Restart,
+        reload: Live,
         parse: |t| limit(t, 10000),
         show: |s| Some(s.max_fields.to_string()),
     }
@@ -107,7 +107,7 @@ settings! {
         help: "Maximum number of concurrent HTTP/2 streams per connection",
         accepted: "a whole number from 1 to 10000",
         scope: Process,
-        reload: Restart,
+        reload: Live,
         parse: |t| limit(t, 10000),
         show: |s| Some(s.max_streams.to_string()),
     }
@@ -118,7 +118,7 @@ settings! {
         help: "Maximum number of requests per connection, which is then closed gracefully",
         accepted: "a whole number up to 1000000000; 0 for no limit",
         scope: Process,
-        reload: Restart,
+        reload: Live,
         parse: |t| count(t, 1_000_000_000).map(|most| NonZeroU64::new(most.into())),
         show: |s| Some(s.max_requests.map_or_else(|| "0".to_owned(), |most| most.to_string())),
     }
@@ -129,7 +129,7 @@ settings! {
         help: "Maximum number of open client connections; additional ones wait in the accept queue",
         accepted: "a whole number from 1 to 1000000",
         scope: Process,
-        reload: Restart,
+        reload: Live,
         parse: |t| limit(t, 1000000),
         show: |s| Some(s.max_connections.to_string()),
     }
@@ -140,7 +140,7 @@ settings! {
         help: "Maximum number of connections per client address (IPv6: per /64), except for trusted proxies; additional ones are closed",
         accepted: "a whole number from 1 to 1000000",
         scope: Process,
-        reload: Restart,
+        reload: Live,
         parse: |t| limit(t, 1000000),
         show: |s| Some(s.max_connections_per_client.to_string()),
     }
@@ -151,7 +151,7 @@ settings! {
         help: "Maximum number of concurrent TLS handshakes; if it is exceeded, the oldest handshake is aborted",
         accepted: "a whole number from 1 to 1000000",
         scope: Process,
-        reload: Restart,
+        reload: Live,
         parse: |t| limit(t, 1000000),
         show: |s| Some(s.max_handshakes.to_string()),
     }

@@ -55,7 +55,7 @@ settings! {
         help: "Accepts HTTP/2 without TLS (h2c with prior knowledge), for example for gRPC behind a load balancer",
         accepted: SWITCH,
         scope: Process,
-        reload: Restart,
+        reload: Live,
         parse: boolean,
         show: |s| Some(s.h2c.to_string()),
     }

@@ -32,7 +32,7 @@ settings! {
         help: "Maximum time for in-flight requests to finish during a graceful shutdown",
         accepted: DURATION,
         scope: Process,
-        reload: Restart,
+        reload: Live,
         parse: duration,
         show: |s| Some(format_duration(s.drain_timeout)),
     }
@@ -54,7 +54,7 @@ settings! {
         help: "Address of the admin listener, which serves /healthz, /readyz, /metrics and cache purges",
         accepted: "ADDRESS:PORT, [IPV6]:PORT, unix:/path, or off",
         scope: Process,
-        reload: Restart,
+        reload: Live,
         parse: listen::optional_address,
         show: |s| s.admin_listen.as_ref().map(ToString::to_string),
     }
@@ -65,7 +65,7 @@ settings! {
         help: "Host names for which the admin listener accepts requests, in addition to IP addresses and localhost; other hosts get 421",
         accepted: "comma-separated host names: rproxy.internal",
         scope: Process,
-        reload: Restart,
+        reload: Live,
         parse: host_names,
         show: |s| joined(&s.admin_hosts),
     }

@@ -35,6 +35,7 @@ mod layer_settings;
 mod migrated;
 mod path_filter;
 mod rate_limits;
+mod reload;
 mod route_confusion;
 mod running;
 mod sites;

@@ -44,7 +44,7 @@ use crate::layers::{
     ObserveSettings, PathFilterSettings, ProcessSettings, RateLimitSettings, RequestGuardSettings, RoutingSettings,
     SecurityHeadersSettings, TlsSettings, UpstreamSettings, WebSocketSettings,
 };
-use crate::setting::{Entry, Settings};
+use crate::setting::{Entry, RuleContext, Settings};
 use crate::values::listen::{every_address, without_covered};
 use crate::values::value::joined;
 
@@ -87,6 +87,9 @@ mod sites;
 mod source;
 mod strip_prefix;
 
+/// Returns the reason why a rule is violated.
+type RuleCheck<'c> = dyn Fn(&RuleContext<'_>) -> Option<String> + 'c;
+
 /// Declares [`Config`] with the settings of each area, in the order of the documentation.
 macro_rules! config {
     ($($(#[$meta:meta])* $group:ident: $Settings:ty,)+) => {
@@ -119,6 +122,24 @@ macro_rules! config {
                     }
                 )+
                 Err(format!("{} is not a setting", setting.key))
+            }
+
+            /// Calls `visit` with the settings of each rule and its check.
+            fn visit_rules(&self, visit: &mut dyn FnMut(&'static [&'static str], &RuleCheck<'_>)) {
+                $(
+                    for rule in <$Settings>::RULES {
+                        visit(rule.about, &|context| (rule.broken)(&self.$group, context));
+                    }
+                )+
+            }
+
+            /// Calls `visit` with settings that can be without effect, and the check that returns the reason.
+            fn visit_idle(&self, visit: &mut dyn FnMut(&'static [&'static str], &RuleCheck<'_>)) {
+                $(
+                    for rule in <$Settings>::IDLE {
+                        visit(rule.about, &|context| (rule.broken)(&self.$group, context));
+                    }
+                )+
             }
 
             /// Formats the value of a setting; returns `None` if the setting has no value.

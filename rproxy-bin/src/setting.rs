@@ -6,6 +6,8 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use rproxy_server::ListenAddr;
+
 use crate::values::value::joined;
 
 /// The prefix of the environment variables of all settings.
@@ -131,6 +133,39 @@ pub(crate) struct Entry<S: 'static> {
 pub(crate) trait Settings: Sized + 'static {
     /// The settings of this area, in the order of the documentation.
     const ENTRIES: &'static [Entry<Self>];
+    /// The rules about combinations of settings. A violation is an error.
+    const RULES: &'static [Rule<Self>];
+    /// The conditions under which settings have no effect. This is a warning.
+    const IDLE: &'static [Rule<Self>];
+}
+
+/// A rule about settings.
+pub(crate) struct Rule<S: 'static> {
+    /// The keys of the settings. An error names the first one that was set.
+    pub(crate) about: &'static [&'static str],
+    /// Returns the reason why the rule is violated.
+    pub(crate) broken: fn(&S, &RuleContext<'_>) -> Option<String>,
+}
+
+/// The rest of the configuration, as far as rules need it.
+pub(crate) struct RuleContext<'c> {
+    /// Returns the name of a setting in the source of the reported one.
+    pub(crate) name: &'c dyn Fn(&str) -> String,
+    /// The main listeners.
+    pub(crate) listeners: &'c [ListenAddr],
+    /// The plain listeners that redirect to HTTPS.
+    pub(crate) redirect_listeners: &'c [ListenAddr],
+    /// Whether a plain listener redirects to HTTPS.
+    pub(crate) has_redirect: bool,
+    /// Whether the main listeners use TLS.
+    pub(crate) has_tls: bool,
+}
+
+impl RuleContext<'_> {
+    /// Returns the name of a setting in the source of the reported one.
+    pub(crate) fn name(&self, key: &str) -> String {
+        (self.name)(key)
+    }
 }
 
 pub(crate) const SWITCH: &str = "true or false (1/0, yes/no, on/off)";
@@ -141,6 +176,9 @@ pub(crate) const PATHS: &str = "comma-separated globs such as /static/**, **/*.{
 ///
 /// The default is text that the parser reads, or a description with `=>` and the value. `parse` reads the text of a
 /// value; `show` writes it back, or returns `None` if nothing is set.
+///
+/// After the settings, `rules` lists combinations that are errors, and `idle` conditions under which settings have no
+/// effect. Each is a list of keys and a function that returns the reason.
 macro_rules! settings {
     (
         $(#[$meta:meta])*
@@ -159,6 +197,14 @@ macro_rules! settings {
                 show: $show:expr $(,)?
             }
         )+
+
+        $(rules {
+            $([$($about:literal),+ $(,)?] => $broken:expr,)+
+        })?
+
+        $(idle {
+            $([$($idle:literal),+ $(,)?] => $because:expr,)+
+        })?
     ) => {
         $(#[$meta])*
         #[derive(Clone, Debug)]
@@ -194,6 +240,14 @@ macro_rules! settings {
                     show: |settings| $crate::setting::show(settings, $show),
                 },
             )+];
+
+            const RULES: &'static [$crate::setting::Rule<Self>] = &[$($(
+                $crate::setting::Rule { about: &[$($about),+], broken: $broken },
+            )+)?];
+
+            const IDLE: &'static [$crate::setting::Rule<Self>] = &[$($(
+                $crate::setting::Rule { about: &[$($idle),+], broken: $because },
+            )+)?];
         }
     };
 }

@@ -8,6 +8,7 @@ pub(crate) mod parsed;
 pub(crate) mod paths;
 pub(crate) mod rate;
 pub(crate) mod rate_limit;
+pub(crate) mod readable_file;
 pub(crate) mod redirect;
 pub(crate) mod routes;
 pub(crate) mod security_headers;

@@ -72,18 +72,6 @@ pub(crate) fn has_denied_file(config: &Config) -> bool {
     of_process.chain(of_upstreams).any(|file| is_denied(&File::open(file)))
 }
 
-/// Returns a command that gives this user read access to `file`.
-pub(crate) fn fix_for_file(file: &Path) -> String {
-    // Below a directory that cannot be searched, nothing is known about the permissions.
-    let directories = file.ancestors().skip(1).filter(|directory| !directory.as_os_str().is_empty());
-    let blocked = directories.filter(|directory| access(*directory, Access::EXEC_OK).is_err());
-    let mut paths: Vec<String> = blocked.map(|path| shell_quoted(path.as_os_str())).collect();
-    paths.reverse();
-    paths.push(shell_quoted(file.as_os_str()));
-    let paths = paths.join(" ");
-    format!("sudo chgrp \"$(id -gn)\" {paths} && sudo chmod g+rX {paths}")
-}
-
 /// The reason that a directory cannot be used.
 pub(crate) struct DirectoryProblem {
     pub(crate) text: String,

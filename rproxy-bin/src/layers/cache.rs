@@ -151,6 +151,25 @@ settings! {
         parse: boolean,
         show: |s| Some(s.status_key.to_string()),
     }
+
+
+    rules {
+        ["cache_size", "cache_enabled"] => |s, c| {
+            let nothing = s.enabled && s.size == 0;
+            nothing.then(|| {
+                format!("a cache of size 0 stores nothing; {}=false turns the cache off", c.name("cache_enabled"))
+            })
+        },
+    }
+
+    idle {
+        ["cache_disk_size"] => |s, _| {
+            (s.disk.is_none() || !s.enabled).then(|| "cache_disk is not set".to_owned())
+        },
+        ["cache_max_object"] => |s, _| {
+            (s.enabled && s.max_object > s.size).then(|| "it is larger than cache_size".to_owned())
+        },
+    }
 }
 
 /// Parses the size of a cache store, which must be at least 1 MiB. Less than 1 MiB holds nothing useful, and is

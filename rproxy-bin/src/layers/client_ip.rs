@@ -56,6 +56,21 @@ settings! {
         parse: str::parse,
         show: |s| Some(s.proxy_protocol.to_string()),
     }
+
+
+    rules {
+        ["proxy_protocol", "trusted_proxies"] => |s, c| {
+            let nobody = s.proxy_protocol != ProxyProtocol::Off && s.trusted_proxies.is_empty();
+            nobody.then(|| {
+                let trusted = c.name("trusted_proxies");
+                format!("also needs {trusted}: the header is accepted from trusted proxies only, and there are none")
+            })
+        },
+    }
+
+    idle {
+        ["trusted_fields"] => |s, _| s.trusted_proxies.is_empty().then(|| "no proxy is trusted".to_owned()),
+    }
 }
 
 impl ClientIpSettings {

@@ -60,6 +60,11 @@ settings! {
         parse: str::parse,
         show: |s| Some(s.trace_context.to_string()),
     }
+
+
+    idle {
+        ["forwarded_by"] => |s, _| (!s.forwarded).then(|| "forwarded is off".to_owned()),
+    }
 }
 
 impl ForwardHeadersSettings {

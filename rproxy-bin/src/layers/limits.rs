@@ -155,6 +155,11 @@ settings! {
         parse: |t| limit(t, 1000000),
         show: |s| Some(s.max_handshakes.to_string()),
     }
+
+
+    idle {
+        ["max_handshakes"] => |_, c| (!c.has_tls).then(|| "TLS is off".to_owned()),
+    }
 }
 
 impl LimitSettings {

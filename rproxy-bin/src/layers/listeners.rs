@@ -5,7 +5,7 @@ use std::num::NonZeroU16;
 use rproxy_server::ListenAddr;
 
 use crate::setting::{SWITCH, settings};
-use crate::values::listen::{self, HttpPort};
+use crate::values::listen::{self, HttpPort, collide};
 use crate::values::value::{boolean, joined, list, optional, some};
 
 settings! {
@@ -59,4 +59,38 @@ settings! {
         parse: boolean,
         show: |s| Some(s.h2c.to_string()),
     }
+
+
+    rules {
+        ["listen"] => |_, c| {
+            let (first, second) = pairs(c.listeners).find(|(one, other)| collide(one, other))?;
+            Some(match first == second {
+                true => format!("{first} is listed twice"),
+                false => format!("{first} and {second} overlap"),
+            })
+        },
+        ["http_port", "listen"] => |_, c| {
+            let mut redirects = c.redirect_listeners.iter();
+            let (plain, taken) = redirects.find_map(|plain| {
+                let taken = c.listeners.iter().find(|main| collide(main, plain))?;
+                Some((plain, taken))
+            })?;
+            let ListenAddr::Tcp(plain) = plain else { return None };
+            Some(format!(
+                "port {} is used by both {taken} of {} and the redirect to HTTPS; \
+                 {}=0 turns off the redirect",
+                plain.port(),
+                c.name("listen"),
+                c.name("http_port"),
+            ))
+        },
+    }
+
+    idle {
+        ["https_port"] => |_, c| (!c.has_redirect).then(|| "no listener redirects to HTTPS".to_owned()),
+    }
+}
+
+fn pairs<T>(all: &[T]) -> impl Iterator<Item = (&T, &T)> {
+    all.iter().enumerate().flat_map(|(index, one)| all[index + 1..].iter().map(move |other| (one, other)))
 }

@@ -8,7 +8,7 @@ use rproxy_server::ListenAddr;
 
 use crate::setting::{DURATION, settings};
 use crate::values::choice::host_names;
-use crate::values::listen;
+use crate::values::listen::{self, collide};
 use crate::values::value::{duration, format_duration, joined, optional, path, workers};
 
 settings! {
@@ -68,6 +68,19 @@ settings! {
         reload: Live,
         parse: host_names,
         show: |s| joined(&s.admin_hosts),
+    }
+
+
+    rules {
+        ["admin_listen", "listen", "http_port"] => |s, c| {
+            let admin = s.admin_listen.as_ref()?;
+            let taken = c.listeners.iter().chain(c.redirect_listeners).find(|public| collide(admin, public))?;
+            Some(format!("{admin} overlaps with the public listener {taken}"))
+        },
+    }
+
+    idle {
+        ["admin_hosts"] => |s, _| s.admin_listen.is_none().then(|| "admin_listen is off".to_owned()),
     }
 }
 

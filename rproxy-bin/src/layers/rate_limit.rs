@@ -181,6 +181,29 @@ settings! {
         parse: timeout,
         show: |s| Some(format_duration(s.store_timeout)),
     }
+
+
+    rules {
+        ["rate_limit_store"] => |s, _| {
+            let is_missing = s.store != RateLimitStorage::Memory && !cfg!(feature = "redis");
+            is_missing.then(|| "this rproxy was built without its feature redis".to_owned())
+        },
+        ["rate_ipv6_tiers", "rate_ipv6_prefix"] => |s, c| {
+            let tier = s.ipv6_tiers.iter().find(|tier| tier.prefix >= s.ipv6_prefix)?;
+            Some(format!(
+                "a tier of /{} is not larger than a client, which is a /{} by {}",
+                tier.prefix,
+                c.name("rate_ipv6_prefix"),
+                s.ipv6_prefix,
+            ))
+        },
+    }
+
+    idle {
+        ["rate_limit_fallback", "rate_limit_store_timeout"] => |s, _| {
+            (s.store == RateLimitStorage::Memory).then(|| "quotas are stored in memory".to_owned())
+        },
+    }
 }
 
 /// The rate limit layer of a site or route, and the store for quotas.

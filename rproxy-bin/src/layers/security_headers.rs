@@ -3,7 +3,9 @@
 use std::sync::LazyLock;
 
 use http::{HeaderName, HeaderValue};
-use rproxy_security_headers::{CookieAttributes, Hsts, PermissionsPolicy, ReportingEndpoints, SecurityHeadersLayer};
+use rproxy_security_headers::{
+    ContentSecurityPolicy, CookieAttributes, Hsts, PermissionsPolicy, ReportingEndpoints, SecurityHeadersLayer,
+};
 
 use crate::setting::{SWITCH, settings};
 use crate::values::choice::{SecurityProfile, field_name, field_names, policy};
@@ -136,6 +138,22 @@ settings! {
         parse: boolean,
         show: |s| Some(s.harden_cookies.to_string()),
     }
+
+
+    idle {
+        ["hsts"] => |s, c| {
+            (s.hsts && !c.has_tls).then(|| "it is sent over TLS only, and TLS is off".to_owned())
+        },
+        ["hsts_policy"] => |s, c| {
+            (!s.hsts || !c.has_tls).then(|| "it is sent over TLS only, and only if hsts is on".to_owned())
+        },
+        ["csp_nonce_header"] => |s, _| {
+            let policies = [&s.content_security_policy, &s.content_security_policy_report_only];
+            let mut policies = policies.into_iter().flatten();
+            let has_nonce = policies.any(|policy| ContentSecurityPolicy::from(policy.as_str()).has_nonce());
+            (!has_nonce).then(|| "no policy contains 'nonce-{nonce}'".to_owned())
+        },
+    }
 }
 
 /// The paths of the embeddable pages of WordPress, PeerTube, Mastodon, Pixelfed and other applications.
@@ -149,6 +167,11 @@ fn default_embed_paths() -> Option<PathGlobs> {
 }
 
 impl SecurityHeadersSettings {
+    /// Returns whether the policy asks browsers to preload it.
+    pub(crate) fn is_preloadable(&self) -> bool {
+        self.hsts && self.hsts_policy.is_some_and(Hsts::is_preloadable)
+    }
+
     pub(crate) fn layer(&self) -> SecurityHeadersLayer {
         let mut layer = match self.headers.profile {
             SecurityProfile::Recommended => SecurityHeadersLayer::recommended(),

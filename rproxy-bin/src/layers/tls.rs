@@ -1,13 +1,16 @@
 //! Settings of TLS: certificates, protocol versions and client certificates.
 
+mod certificates;
+
 use std::path::PathBuf;
 
 use http::{HeaderName, Uri};
-use rproxy_client_cert::ClientCertificateLayer;
-use rproxy_tls::{Acme, Certificates, CertificatesBuilder, CipherSuites, ClientAuth, LocalCa, TlsVersion};
+use rproxy_server::ClientCertificateLayer;
+use rproxy_tls::{CipherSuites, TlsVersion};
 
 use crate::setting::{SWITCH, joined_paths, settings};
 use crate::values::choice::{ClientAuthentication, Secret, acme_directory, email, hmac_key, kid};
+use crate::values::readable_file::unreadable;
 use crate::values::tls;
 use crate::values::tls_name::{TlsHost, TlsName};
 use crate::values::value::{boolean, joined, list, optional, path};
@@ -264,6 +267,94 @@ settings! {
         parse: |t| list(t, str::parse),
         show: |s| joined(&s.hosts),
     }
+
+
+    rules {
+        ["tls_cert", "tls_key"] => |s, c| match (s.cert.len(), s.key.len()) {
+            (certificates, keys) if certificates == keys => None,
+            (_, 0) => Some(format!("also needs {}, the private key of the certificate", c.name("tls_key"))),
+            (0, _) => Some(format!("also needs {}, the certificate of the key", c.name("tls_cert"))),
+            (certificates, keys) => Some(format!(
+                "each certificate needs a key, in the same order, but {} has {certificates} entries and {} has {keys}",
+                c.name("tls_cert"),
+                c.name("tls_key"),
+            )),
+        },
+        ["tls_cert"] => |s, _| s.cert.iter().find_map(unreadable),
+        ["tls_key"] => |s, _| s.key.iter().find_map(unreadable),
+        ["tls_ocsp", "tls_cert"] => |s, c| {
+            let (responses, certificates) = (s.ocsp.len(), s.cert.len());
+            let is_uneven = responses != 0 && responses != certificates;
+            is_uneven.then(|| {
+                format!(
+                    "each certificate needs a response or -, in the same order, but {} has {certificates} entries and {} has {responses}",
+                    c.name("tls_cert"),
+                    c.name("tls_ocsp"),
+                )
+            })
+        },
+        ["tls_client_ca"] => |s, _| s.client_ca.as_ref().and_then(unreadable),
+        ["tls_client_auth", "tls_client_ca"] => |s, c| match (s.client_auth, &s.client_ca) {
+            (ClientAuthentication::Off, Some(_)) => {
+                Some(format!("also needs {} to be optional or required", c.name("tls_client_auth")))
+            }
+            (ClientAuthentication::Optional | ClientAuthentication::Required, None) => Some(format!(
+                "also needs {}, the certificate authorities for client certificates",
+                c.name("tls_client_ca")
+            )),
+            _ => None,
+        },
+        ["tls_client_auth", "tls_cert", "tls_domains", "tls_local"] => |s, _| {
+            let plain = s.client_auth != ClientAuthentication::Off && !s.is_enabled();
+            plain.then(|| "client certificates require TLS, which is off".to_owned())
+        },
+        ["tls_client_subject", "tls_client_fingerprint", "tls_client_auth"] => |s, c| {
+            let is_told = s.client_subject.is_some() || s.client_fingerprint.is_some();
+            let nobody = is_told && s.client_auth == ClientAuthentication::Off;
+            nobody.then(|| format!("also needs {} to be optional or required", c.name("tls_client_auth")))
+        },
+        ["acme_redis"] => |s, _| {
+            let can_not = s.acme_redis.is_some() && !cfg!(feature = "redis");
+            can_not.then(|| "this rproxy was built without the feature redis".to_owned())
+        },
+        ["tls_ciphers", "tls_min_version"] => |s, _| {
+            let suites = s.ciphers.as_ref()?;
+            let none = !suites.supports(s.min_version);
+            none.then(|| format!("none of the cipher suites {suites} is for TLS {} or newer", s.min_version))
+        },
+        ["acme_ca"] => |s, _| s.acme_ca.as_ref().and_then(unreadable),
+        ["acme_eab_kid", "acme_eab_hmac_key"] => |s, c| match (&s.acme_eab_kid, &s.acme_eab_hmac_key) {
+            (Some(_), None) => Some(format!("also needs {}", c.name("acme_eab_hmac_key"))),
+            (None, Some(_)) => Some(format!("also needs {}", c.name("acme_eab_kid"))),
+            _ => None,
+        },
+        ["tls_domains", "tls_local"] => |s, c| {
+            let wildcard = s.acme_domains().iter().find(|domain| domain.is_wildcard())?;
+            Some(format!(
+                "cannot order a certificate for {wildcard}: the TLS-ALPN-01 challenge validates single hosts, and \
+                 wildcards need DNS-01; list each host, or provide the certificate with {} and {}",
+                c.name("tls_cert"),
+                c.name("tls_key"),
+            ))
+        },
+    }
+
+    idle {
+        [
+            "tls_email",
+            "acme_directory",
+            "acme_ca",
+            "acme_eab_kid",
+            "acme_eab_hmac_key",
+            "acme_one_certificate",
+            "acme_redis",
+            "acme_self_signed_fallback",
+        ] => |s, _| s.acme_domains().is_empty().then(|| match s.local {
+            true => "certificates are issued by the local authority".to_owned(),
+            false => "no certificate is ordered by ACME".to_owned(),
+        }),
+        ["tls_min_version", "tls_ciphers", "tls_key_log"] => |s, _| (!s.is_enabled()).then(|| "TLS is off".to_owned()),
+    }
 }
 
 impl TlsSettings {
@@ -277,102 +368,6 @@ impl TlsSettings {
         match self.local {
             true => &[],
             false => &self.domains,
-        }
-    }
-
-    /// Builds the certificates, if TLS is enabled.
-    pub(crate) fn certificates(&self) -> Result<Option<Certificates>, rproxy_tls::Error> {
-        if !self.is_enabled() {
-            return Ok(None);
-        }
-        let mut builder = self.with_protocol(self.with_files(Certificates::builder()));
-        if let Some(path) = &self.key_log {
-            builder = builder.key_log(path);
-        }
-        if self.local {
-            let names = self.domains.iter().map(|name| name.as_str().to_owned());
-            builder = builder.local(LocalCa::new(&self.cache_dir).names(names));
-        }
-        if !self.acme_domains().is_empty() {
-            let names = self.acme_domains().iter().map(|name| name.as_str().to_owned());
-            let acme = Acme::new(&self.cache_dir).directory(self.acme_directory.to_string());
-            let acme = self.grouped(names).into_iter().fold(acme, Acme::certificate);
-            let mut acme = acme.self_signed_fallback(self.acme_self_signed_fallback);
-            if let Some(contact) = &self.email {
-                acme = acme.contact(contact);
-            }
-            if let Some(ca) = &self.acme_ca {
-                acme = acme.directory_ca_file(ca);
-            }
-            if let (Some(kid), Some(key)) = (&self.acme_eab_kid, &self.acme_eab_hmac_key) {
-                acme = acme.external_account(kid, key.expose());
-            }
-            #[cfg(feature = "redis")]
-            if let Some(url) = &self.acme_redis {
-                acme = acme.redis(url.expose());
-            }
-            builder = builder.acme(acme);
-        }
-        builder.build().map(Some)
-    }
-
-    /// Replaces the names of the certificates with the names in a reloaded configuration.
-    ///
-    /// New names are certified by the local authority, or ordered from the ACME directory of this configuration.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if a name can't be certified. The certificates stay as they are.
-    pub(crate) fn apply_names(&self, certificates: &Certificates, reloaded: &Self) -> Result<(), rproxy_tls::Error> {
-        let names = reloaded.domains.iter().map(|name| name.as_str().to_owned());
-        if self.needs_restart_for_names(reloaded) {
-            return Ok(());
-        }
-        match self.local {
-            true => certificates.set_local_names(names),
-            false if self.acme_domains().is_empty() => Ok(()),
-            false => certificates.set_acme_certificates(self.grouped(names)),
-        }
-    }
-
-    /// Returns whether a restart is required to apply the names of a reloaded configuration. This is the case if they
-    /// turn TLS, the local authority or ACME on or off.
-    pub(crate) fn needs_restart_for_names(&self, reloaded: &Self) -> bool {
-        let turns = |is: fn(&Self) -> bool| is(self) != is(reloaded);
-        turns(Self::is_enabled) || turns(|tls| tls.local) || turns(|tls| !tls.acme_domains().is_empty())
-    }
-
-    /// Groups the names by ACME certificate: one certificate for all names, or one certificate per name.
-    fn grouped(&self, names: impl Iterator<Item = String>) -> Vec<Vec<String>> {
-        match self.acme_one_certificate {
-            true => vec![names.collect()],
-            false => names.map(|name| vec![name]).collect(),
-        }
-    }
-
-    /// Loads the certificates from files, without ordering or creating any.
-    pub(crate) fn file_certificates(&self) -> Result<Option<Certificates>, rproxy_tls::Error> {
-        let builder = || self.with_protocol(self.with_files(Certificates::builder()));
-        (!self.cert.is_empty()).then(|| builder().build()).transpose()
-    }
-
-    fn with_files(&self, builder: CertificatesBuilder) -> CertificatesBuilder {
-        let responses = self.ocsp.iter().map(Option::as_ref).chain(std::iter::repeat(None));
-        self.cert.iter().zip(&self.key).zip(responses).fold(builder, |builder, ((cert, key), ocsp)| match ocsp {
-            Some(ocsp) => builder.files_with_ocsp(cert, key, ocsp),
-            None => builder.files(cert, key),
-        })
-    }
-
-    fn with_protocol(&self, builder: CertificatesBuilder) -> CertificatesBuilder {
-        let mut builder = builder.min_version(self.min_version);
-        if let Some(suites) = &self.ciphers {
-            builder = builder.cipher_suites(suites.clone());
-        }
-        match (self.client_auth, &self.client_ca) {
-            (ClientAuthentication::Optional, Some(ca)) => builder.client_auth(ClientAuth::optional(ca)),
-            (ClientAuthentication::Required, Some(ca)) => builder.client_auth(ClientAuth::required(ca)),
-            _ => builder,
         }
     }
 

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rproxy_upstream::{Backend, Backends, HealthCheck, PublicKeyPin, Upstream};
+use rproxy_upstream::{Backend, Backends, HealthCheck, Protocol, PublicKeyPin, Upstream};
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
 
@@ -14,7 +14,8 @@ use crate::known_rejection::KnownRejection;
 use crate::setting::{DURATION, connections, settings};
 use crate::values::balance::UpstreamBalance;
 use crate::values::choice::Secret;
-use crate::values::upstream;
+use crate::values::readable_file::unreadable;
+use crate::values::upstream::{self, is_reached_by};
 use crate::values::value::{count, duration, format_duration, joined, optional, path, timeout};
 
 /// The rejections of requests without a valid response of a backend.
@@ -238,6 +239,38 @@ settings! {
         reload: Live,
         parse: |t| optional(t, path),
         show: |s| s.key.as_ref().map(|path| path.display().to_string()),
+    }
+
+
+    rules {
+        ["upstream_cert", "upstream_key"] => |s, c| match (&s.cert, &s.key) {
+            (Some(_), None) => {
+                Some(format!("also needs {}, the private key of the certificate", c.name("upstream_key")))
+            }
+            (None, Some(_)) => Some(format!("also needs {}, the certificate of the key", c.name("upstream_cert"))),
+            _ => None,
+        },
+        ["upstream_ca"] => |s, _| s.ca.as_ref().and_then(unreadable),
+        ["upstream_cert"] => |s, _| s.cert.as_ref().and_then(unreadable),
+        ["upstream_key"] => |s, _| s.key.as_ref().and_then(unreadable),
+        ["upstream", "listen"] => |s, c| {
+            let is_listener = |backend: &&Backend| c.listeners.iter().any(|listener| is_reached_by(backend, listener));
+            let own = s.backends.iter().find(is_listener)?;
+            Some(format!("{own} is a listener of this proxy: requests would loop"))
+        },
+    }
+
+    idle {
+        ["upstream_ca", "upstream_pin", "upstream_server_name", "upstream_cert", "upstream_key"] => |s, _| {
+            let is_plain = !s.backends.iter().any(|backend| backend.protocol() == Protocol::Https);
+            is_plain.then(|| "no backend uses https".to_owned())
+        },
+        ["upstream_balance", "upstream_balance_secret", "upstream_retries"] => |s, _| {
+            (s.backends.len() == 1).then(|| "there is only one backend".to_owned())
+        },
+        ["upstream_health_interval"] => |s, _| {
+            s.health_path.is_none().then(|| "upstream_health_path is not set".to_owned())
+        },
     }
 }
 

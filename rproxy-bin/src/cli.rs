@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use clap::builder::OsStringValueParser;
 use clap::{Arg, ArgAction, ArgMatches, ColorChoice, value_parser};
 use clap_complete::Shell;
+use http::Method;
 
 use crate::config::{self, Config, ConfigError, DefaultValue, RENAMED, Report, Setting, Sources, settings};
 use crate::explain::explain;
@@ -108,9 +109,12 @@ where
             .map_err(|error| Error::Usage(format!("error: cannot render the manual page: {error}"))),
         Some((EXPLAIN, matches)) => {
             let config = sources(matches, env).load()?;
+            let method = matches.get_one::<Method>(METHOD).cloned().unwrap_or_default();
             let targets = matches.get_many::<String>(TARGETS).into_iter().flatten();
             targets
-                .map(|target| explain(&config, target).map_err(|error| Error::Usage(format!("error: {error}"))))
+                .map(|target| {
+                    explain(&config, &method, target).map_err(|error| Error::Usage(format!("error: {error}")))
+                })
                 .collect::<Result<_, _>>()
                 .map(Command::Explain)
         }
@@ -140,6 +144,7 @@ where
 
 const DEMO: &str = "demo";
 const EXPLAIN: &str = "explain";
+const METHOD: &str = "method";
 const TARGETS: &str = "urls";
 const TRUST: &str = "trust";
 const INSTALL: &str = "install";
@@ -237,7 +242,14 @@ fn full_command() -> clap::Command {
             clap::Command::new(EXPLAIN)
                 .about("Shows the site, route and layers of a URL, and the decision of the path filter")
                 .arg(
-                    Arg::new(TARGETS).value_name("URL").required(true).num_args(1..).help("Percent-encoded URL, or path of the default site"),
+                    Arg::new(METHOD)
+                        .long(METHOD)
+                        .value_name("METHOD")
+                        .value_parser(method)
+                        .help("Method of the request to a URL, which selects the route; GET by default"),
+                )
+                .arg(
+                    Arg::new(TARGETS).value_name("URL").required(true).num_args(1..).help("URL, or a path of the default site, percent-encoded"),
                 ),
         )
         .subcommand(
@@ -266,6 +278,12 @@ fn full_command() -> clap::Command {
                 .arg(Arg::new(TOPIC).value_name("TOPIC").conflicts_with(ALL).help(format!("One of {}", help::topics().join(", ")))),
         )
         .subcommand(clap::Command::new(REFERENCE).about("Prints the table of settings as Markdown").hide(true))
+}
+
+/// Parses a method, in any case as in the configuration file.
+fn method(text: &str) -> Result<Method, String> {
+    let error = |_| "not the name of a method; accepted: GET, POST and other methods".to_owned();
+    text.to_ascii_uppercase().parse().map_err(error)
 }
 
 fn flag(name: &'static str, help: &'static str) -> Arg {

@@ -14,9 +14,9 @@ use crate::path_prefix::without_prefix;
 /// # Errors
 ///
 /// Returns a message if the target is neither.
-pub(crate) fn explain(config: &Config, target: &str) -> Result<String, String> {
+pub(crate) fn explain(config: &Config, method: &Method, target: &str) -> Result<String, String> {
     if target.contains("://") {
-        return explain_url(config, target);
+        return explain_url(config, method, target);
     }
     let path = target.split('?').next().unwrap_or(target);
     if !path.starts_with('/') {
@@ -33,14 +33,14 @@ fn explain_path(config: &Config, path: &str) -> String {
     }
 }
 
-fn explain_url(config: &Config, target: &str) -> Result<String, String> {
+fn explain_url(config: &Config, method: &Method, target: &str) -> Result<String, String> {
     let invalid = |reason: &str| format!("invalid URL {target:?}: {reason}");
     let uri: Uri = target.parse().map_err(|_| invalid("not a URL"))?;
     let table = config.route_table().map_err(|error| error.to_string())?;
     let path = uri.path().to_owned();
     let request = http::Request::get(uri).body(()).map_err(|_| invalid("not a URL"))?;
     let host = request_host(&request);
-    let (name, route, config) = match table.find(&host, &Method::GET, &path) {
+    let (name, route, config) = match table.find(&host, method, &path) {
         Found::Route { site, route } => {
             let (name, routes, own) = match site.checked_sub(1).map(|site| &config.sites[site]) {
                 Some(site) => (site.name(), &site.routes, &site.config),

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rproxy_cache::{CacheStore, DiskTier};
 use rproxy_upstream::Backends;
-use rproxy_ws_passthrough::WsPassthroughLayer;
+use rproxy_ws_passthrough::{TunnelCounts, WsPassthroughLayer};
 
 use self::layers::Layers;
 use crate::close_codes::CloseCodes;
@@ -41,6 +41,7 @@ struct Kept {
     cache_size: u64,
     disk: Option<DiskTier>,
     limits: HashMap<Name, (Shared<RateLimitSettings>, RateLimit)>,
+    tunnels: HashMap<Name, TunnelCounts>,
     labels: HashMap<Name, SiteLabel>,
     sites: SiteNames,
 }
@@ -73,6 +74,7 @@ impl ProcessState {
             cache_size: 0,
             disk,
             limits: HashMap::new(),
+            tunnels: HashMap::new(),
             labels: HashMap::new(),
             sites: SiteNames::default(),
         };
@@ -128,6 +130,7 @@ impl ProcessState {
             layers: Layers::new(self.ws_passthrough.clone()),
             kept,
             limits: HashMap::new(),
+            tunnels: HashMap::new(),
             labels: Vec::new(),
             stacks: Vec::new(),
             backends: Vec::new(),
@@ -148,9 +151,9 @@ impl ProcessState {
             rejecting = builder.stacks.len();
             builder.add("none", "", config, None, true)?;
         }
-        let Builder { mut kept, limits, labels, stacks, backends, indices, .. } = builder;
+        let Builder { mut kept, limits, tunnels, labels, stacks, backends, indices, .. } = builder;
         let named = labels.iter().map(|label| ((label.site().to_owned(), label.route().to_owned()), label.clone()));
-        (kept.limits, kept.labels) = (limits, named.collect());
+        (kept.limits, kept.tunnels, kept.labels) = (limits, tunnels, named.collect());
         kept.sites = SiteNames::new(Arc::clone(&table), site_names(config));
         let observe = kept.observe.clone();
         *self.kept() = kept;
@@ -219,6 +222,7 @@ struct Builder {
     /// The state before the reload.
     kept: Kept,
     limits: HashMap<Name, (Shared<RateLimitSettings>, RateLimit)>,
+    tunnels: HashMap<Name, TunnelCounts>,
     labels: Vec<SiteLabel>,
     stacks: Vec<SiteStack>,
     backends: Vec<Backends>,
@@ -250,6 +254,7 @@ impl Builder {
             Some(target) => Handler::Redirect(Arc::new(target.clone())),
             None => Handler::Forward { strip_prefix: config.routing.strip_prefix.clone() },
         };
+        let tunnels = self.tunnel_counts(site, route, config, parent);
         let stack = SiteStack {
             error_response: ErrorResponseLayer::new()
                 .close_on_blocked_path(config.path_filter.status == BlockedPathResponse::Close),
@@ -257,7 +262,7 @@ impl Builder {
             rate_limit: self.rate_limit(site, route, config, parent)?.map(|limit| limit.layer),
             guard: self.layers.guard(config),
             path_filter: self.layers.path_filter(config),
-            ws_passthrough: self.layers.ws_passthrough(config),
+            ws_passthrough: self.layers.ws_passthrough(config, tunnels),
             forward_headers: self.layers.forward_headers(config),
             client_certificate: self.layers.client_certificate(config),
             cache: self.layers.cache(config, self.kept.cache.as_ref()),
@@ -298,6 +303,25 @@ impl Builder {
         };
         self.limits.insert(name, (settings.clone(), limit.clone()));
         Ok(Some(limit))
+    }
+
+    /// Returns the numbers of tunnels that the limits of a site or route apply to, if it has limits. A route that changes no
+    /// setting of WebSockets shares those of its site.
+    fn tunnel_counts(
+        &mut self,
+        site: &str,
+        route: &str,
+        config: &Config,
+        parent: Option<&Config>,
+    ) -> Option<TunnelCounts> {
+        if !config.websocket.has_limits() {
+            return None;
+        }
+        let is_shared = parent.is_some_and(|parent| have_same_values(&parent.websocket, &config.websocket));
+        let name = (site.to_owned(), if is_shared { String::new() } else { route.to_owned() });
+        // Tunnels survive a reload, even one that changes a limit.
+        let kept = self.kept.tunnels.get(&name).cloned().unwrap_or_default();
+        Some(self.tunnels.entry(name).or_insert(kept).clone())
     }
 
     /// Returns the index of the backends of a site or route. Equal settings share them, with their connections.

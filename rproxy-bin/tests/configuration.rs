@@ -817,6 +817,28 @@ fn explain_prints_the_decision_of_the_path_filter() {
 }
 
 #[test]
+fn explain_selects_the_route_by_the_method() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rproxy.toml");
+    let route = "[[site]]\nhosts = \"example.org\"\n[[site.route]]\npaths = \"/login\"\nmethods = \"POST\"\n";
+    fs::write(&file, route).unwrap();
+    for (method, expected) in [
+        (&[][..], "route none: the settings of the site"),
+        (&["--method", "GET"], "route none: the settings of the site"),
+        (&["--method", "POST"], "route POST /login"),
+        (&["--method=post"], "route POST /login"),
+    ] {
+        let args = [&["--config", file.to_str().unwrap(), "explain"][..], method, &["https://example.org/login"]];
+        let output = binary(&args.concat(), &[]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains(&format!("  {expected}\n")), "{method:?}: {text}");
+    }
+    let bad = binary(&["explain", "--method", "a b", "https://example.org/login"], &[]);
+    assert_eq!(bad.status.code(), Some(2));
+    assert!(String::from_utf8(bad.stderr).unwrap().contains("not the name of a method"));
+}
+
+#[test]
 fn does_not_start_with_an_invalid_configuration() {
     let bad = binary(&[], &[("RPROXY_LISTEN", "127.0.0.1:0"), ("RPROXY_HSTS", "perhaps")]);
     assert_eq!(bad.status.code(), Some(2));

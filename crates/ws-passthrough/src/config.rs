@@ -9,6 +9,7 @@ use crate::message::OnMessage;
 use crate::origins::WsOrigins;
 use crate::paths::WsPaths;
 use crate::summary::TunnelSummary;
+use crate::tunnel_counts::TunnelCounts;
 use crate::tunnels::Tunnels;
 use crate::upgrade_protocols::UpgradeProtocols;
 
@@ -30,6 +31,7 @@ pub(crate) struct Config {
     pub(crate) client_limits: ClientLimits,
     /// The configuration of message mode, or `None` to relay bytes instead of messages.
     pub(crate) messages: Option<MessageConfig>,
+    pub(crate) counts: TunnelCounts,
     pub(crate) tunnels: Tunnels,
     pub(crate) on_close: Option<Arc<OnClose>>,
 }
@@ -70,6 +72,7 @@ impl Config {
             max_tunnels: None,
             client_limits: ClientLimits::default(),
             messages: None,
+            counts: TunnelCounts::default(),
             tunnels: Tunnels::new(),
             on_close: None,
         }
@@ -98,6 +101,7 @@ impl fmt::Debug for Config {
             max_tunnels,
             client_limits,
             messages,
+            counts: _,
             tunnels: _,
             on_close: _,
         } = self;

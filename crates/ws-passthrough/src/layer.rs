@@ -12,6 +12,7 @@ use crate::origins::WsOrigins;
 use crate::paths::WsPaths;
 use crate::service::WsPassthroughService;
 use crate::summary::TunnelSummary;
+use crate::tunnel_counts::TunnelCounts;
 use crate::tunnels::Tunnels;
 use crate::upgrade_protocols::UpgradeProtocols;
 
@@ -87,6 +88,25 @@ impl WsPassthroughLayer {
     /// ```
     pub fn upgrade_protocols(mut self, protocols: UpgradeProtocols) -> Self {
         self.config_mut().upgrade_protocols = protocols;
+        self
+    }
+
+    /// Sets the counts that the limits of tunnels and messages apply to. By default, all clones of a layer share them.
+    ///
+    /// The tunnels remain part of [`tunnels`](Self::tunnels).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use rproxy_ws_passthrough::{TunnelCounts, WsPassthroughLayer};
+    ///
+    /// let layer = WsPassthroughLayer::new();
+    /// // Up to 100 tunnels of the chat, and any number of others.
+    /// let chat = layer.clone().counts(TunnelCounts::default()).max_tunnels(100);
+    /// # let _ = chat;
+    /// ```
+    pub fn counts(mut self, counts: TunnelCounts) -> Self {
+        self.config_mut().counts = counts;
         self
     }
 

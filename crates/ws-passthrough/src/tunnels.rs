@@ -1,6 +1,5 @@
-//! The set of open tunnels: its limits, its counters, and the commands to close them.
+//! The set of open tunnels: its counters, and the commands to close them.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -8,11 +7,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use crate::client_limits::{Client, ClientLimits, Clients};
+use crate::client_limits::Client;
 use crate::frame_tracker::{GOING_AWAY, SERVICE_RESTART};
 use crate::rejection::WsRejection;
 use crate::stats::{Counters, TunnelStats};
 use crate::summary::ClosedBy;
+use crate::tunnel_counts::CountGuard;
 
 /// A handle to the tunnels of a [`WsPassthroughLayer`](crate::WsPassthroughLayer) and its clones.
 ///
@@ -42,7 +42,6 @@ struct Inner {
     /// The number of tunnels opened so far.
     total: AtomicU64,
     order: watch::Sender<CloseOrder>,
-    clients: Clients,
     counters: Counters,
 }
 
@@ -76,7 +75,6 @@ impl Tunnels {
                 open: watch::Sender::new(0),
                 total: AtomicU64::new(0),
                 order: watch::Sender::new(order),
-                clients: Clients::default(),
                 counters: Counters::default(),
             }),
         }
@@ -138,12 +136,10 @@ impl Tunnels {
         &self.inner.counters
     }
 
-    /// Counts a new tunnel, or rejects it if a limit is reached.
-    pub(crate) fn acquire(
+    /// Adds a tunnel that `count` allows, unless the tunnels are draining.
+    pub(crate) fn open(
         &self,
-        client: Option<IpAddr>,
-        max: Option<usize>,
-        limits: &ClientLimits,
+        count: impl FnOnce() -> Result<CountGuard, WsRejection>,
     ) -> Result<TunnelGuard, WsRejection> {
         let order = self.inner.order.borrow();
         if order.is_last {
@@ -151,20 +147,12 @@ impl Tunnels {
         }
         let generation = order.generation;
         drop(order);
-        let client = self.inner.clients.acquire(client, limits)?;
-        let is_acquired = self.inner.open.send_if_modified(|open| {
-            let is_below = max.is_none_or(|max| *open < max);
-            *open += usize::from(is_below);
-            is_below
-        });
-        if !is_acquired {
-            self.inner.clients.release(client.as_deref());
-            return Err(WsRejection::TooManyTunnels);
-        }
+        let count = count()?;
+        self.inner.open.send_modify(|open| *open += 1);
         // Multiples of the golden ratio are evenly distributed, for any number of tunnels.
         let offset = self.inner.total.fetch_add(1, Relaxed).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let offset = (offset >> 32) as u32;
-        Ok(TunnelGuard { tunnels: self.clone(), client, opened: Instant::now(), generation, offset })
+        Ok(TunnelGuard { tunnels: self.clone(), count, opened: Instant::now(), generation, offset })
     }
 }
 
@@ -186,7 +174,7 @@ const MIN_INTERVAL: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(crate) struct TunnelGuard {
     tunnels: Tunnels,
-    client: Option<Arc<Client>>,
+    count: CountGuard,
     opened: Instant,
     generation: u64,
     /// The position of this tunnel in the order in which tunnels are closed, as a fraction of `u32::MAX`.
@@ -243,7 +231,7 @@ impl TunnelGuard {
 
     /// Returns the client of the tunnel, if limits per client are configured.
     pub(crate) fn client(&self) -> Option<&Client> {
-        self.client.as_deref()
+        self.count.client()
     }
 
     pub(crate) fn tunnels(&self) -> &Tunnels {
@@ -253,7 +241,6 @@ impl TunnelGuard {
 
 impl Drop for TunnelGuard {
     fn drop(&mut self) {
-        self.tunnels.inner.clients.release(self.client.as_deref());
         self.tunnels.inner.open.send_modify(|open| *open -= 1);
     }
 }
@@ -263,13 +250,15 @@ mod tests {
     use tokio::task::JoinSet;
 
     use super::*;
+    use crate::client_limits::ClientLimits;
+    use crate::tunnel_counts::TunnelCounts;
 
     const CLOSE: Duration = Duration::from_secs(5);
     /// The tolerance for inexact timers in assertions about durations.
     const TOLERANCE: Duration = Duration::from_millis(2);
 
     fn acquire(tunnels: &Tunnels) -> Result<TunnelGuard, WsRejection> {
-        tunnels.acquire(None, Some(1000), &ClientLimits::default())
+        tunnels.open(|| TunnelCounts::default().acquire(None, None, &ClientLimits::default()))
     }
 
     #[tokio::test(start_paused = true)]
@@ -329,16 +318,5 @@ mod tests {
             (command.by, command.message_timeout, begin.elapsed()),
             (ClosedBy::Drain, CLOSE, Duration::from_secs(1))
         );
-    }
-
-    #[tokio::test]
-    async fn rejects_new_tunnels_at_the_maximum_number() {
-        let tunnels = Tunnels::new();
-        let acquire = || tunnels.acquire(None, Some(2), &ClientLimits::default());
-        let (first, _second) = (acquire().unwrap(), acquire().unwrap());
-        assert_eq!(acquire().unwrap_err(), WsRejection::TooManyTunnels);
-        drop(first);
-        let _third = acquire().unwrap();
-        assert_eq!(tunnels.open_count(), 2);
     }
 }

@@ -153,6 +153,11 @@ settings! {
 }
 
 impl WebSocketSettings {
+    /// Returns whether tunnels or messages are limited.
+    pub(crate) fn has_limits(&self) -> bool {
+        self.max_connections.is_some() || self.max_per_client.is_some() || self.message_rate.is_some()
+    }
+
     /// Applies these settings to the WebSocket layer. Clients are counted by IPv6 prefixes of `ipv6_prefix` bits.
     pub(crate) fn apply(&self, layer: WsPassthroughLayer, ipv6_prefix: u8) -> WsPassthroughLayer {
         if !self.enabled {

@@ -299,6 +299,46 @@ async fn reload_closes_websockets_only_if_their_upstream_changes() {
     assert_eq!(client.next().await.unwrap().unwrap(), Message::text("again"));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn limit_of_a_route_counts_its_websockets_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rproxy.toml");
+    let upstream = echo_server();
+    let write = |max: u32| {
+        let text = format!(
+            "listen = \"127.0.0.1:0\"\nupstream = \"{upstream}\"\nws_max_connections = 2\n\
+             [[route]]\npaths = \"/inherited/**\"\n\
+             [[route]]\npaths = \"/chat/**\"\nws_max_connections = {max}\n\
+             [[route]]\npaths = \"/free/**\"\nws_max_connections = 0\n"
+        );
+        std::fs::write(&file, text).unwrap();
+    };
+    write(1);
+    let proxy = Proxy::run(&["--config", file.to_str().unwrap()], &[]);
+    let open = async |path: &str| match connect_async(format!("ws://{}{path}", proxy.address)).await {
+        Ok((client, _)) => Ok(client),
+        Err(Error::Http(response)) => Err(response.status().as_u16()),
+        Err(error) => panic!("{error}"),
+    };
+    let _free = [open("/free/1").await.unwrap(), open("/free/2").await.unwrap(), open("/free/3").await.unwrap()];
+    let chat = open("/chat/1").await.unwrap();
+    assert_eq!(open("/chat/2").await.err(), Some(503));
+    // A route that inherits the limit shares it with its site.
+    let _site = [open("/").await.unwrap(), open("/inherited/1").await.unwrap()];
+    assert_eq!((open("/").await.err(), open("/inherited/2").await.err()), (Some(503), Some(503)));
+    // A reload keeps the counts.
+    write(3);
+    proxy.signal("HUP");
+    tokio::task::block_in_place(|| proxy.wait_for_logs("reloaded", 1));
+    let _more = [open("/chat/2").await.unwrap(), open("/chat/3").await.unwrap()];
+    assert_eq!(open("/chat/4").await.err(), Some(503));
+    drop(chat);
+    let deadline = Instant::now() + crate::support::TIMEOUT;
+    while open("/chat/4").await.is_err() {
+        assert!(Instant::now() < deadline, "the closed WebSocket is still counted");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn drains_a_thousand_websockets_gradually_between_messages() {
     let mut proxy =

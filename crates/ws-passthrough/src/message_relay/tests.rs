@@ -11,6 +11,7 @@ use crate::client_limits::ClientLimits;
 use crate::config::PingConfig;
 use crate::message::{MessageAction, WsMessage};
 use crate::summary::ClosedBy;
+use crate::tunnel_counts::TunnelCounts;
 use crate::tunnels::Tunnels;
 
 type Socket = WebSocketStream<DuplexStream>;
@@ -19,14 +20,14 @@ type Socket = WebSocketStream<DuplexStream>;
 fn relay(
     config: MessageConfig,
     rate: Option<u32>,
-    tunnels: &Tunnels,
+    (tunnels, counts): (&Tunnels, &TunnelCounts),
 ) -> (DuplexStream, DuplexStream, JoinHandle<TunnelSummary>) {
     let ((client, near), (far, upstream)) = (duplex(1024), duplex(1024));
     let timeouts = Timeouts { idle: Duration::from_secs(60), close: Duration::from_secs(5) };
     let rate = rate.and_then(NonZeroU32::new);
     let ip = IpAddr::from(Ipv4Addr::LOCALHOST);
     let limits = ClientLimits { message_rate: rate, ..ClientLimits::default() };
-    let guard = tunnels.acquire(Some(ip), None, &limits).unwrap();
+    let guard = tunnels.open(|| counts.acquire(Some(ip), None, &limits)).unwrap();
     let relayed = tokio::spawn(async move {
         let relay = MessageRelay::new(near, far, &config, timeouts).await;
         let info = HandshakeInfo { path: "/live".into(), ip: Some(ip), opened: Instant::now() };
@@ -36,7 +37,7 @@ fn relay(
 }
 
 async fn connect(config: MessageConfig) -> (Socket, Socket, JoinHandle<TunnelSummary>) {
-    let (client, upstream, relayed) = relay(config, None, &Tunnels::new());
+    let (client, upstream, relayed) = relay(config, None, (&Tunnels::new(), &TunnelCounts::default()));
     (as_client(client).await, as_server(upstream).await, relayed)
 }
 
@@ -70,8 +71,9 @@ async fn closes_idle_tunnel_and_counts_pings_as_activity() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn slow_message_counts_as_activity_of_the_tunnel() {
-    let (mut client, upstream, _relayed) = relay(MessageConfig::default(), None, &Tunnels::new());
+async fn slow_message_counts_as_activity() {
+    let (mut client, upstream, _relayed) =
+        relay(MessageConfig::default(), None, (&Tunnels::new(), &TunnelCounts::default()));
     let mut upstream = as_server(upstream).await;
     client.write_all(&[0x82, 0x80 | 3, 0, 0, 0, 0]).await.unwrap();
     for byte in 1..=3 {
@@ -146,9 +148,10 @@ async fn keeps_tunnel_open_while_endpoints_reply_to_pings_in_time() {
 
 #[tokio::test(start_paused = true)]
 async fn message_rate_applies_to_all_tunnels_of_a_client() {
-    let tunnels = Tunnels::new();
+    let (tunnels, counts) = (Tunnels::new(), TunnelCounts::default());
     let config = MessageConfig::default();
-    let (first, second) = (relay(config.clone(), Some(10), &tunnels), relay(config, Some(10), &tunnels));
+    let (first, second) =
+        (relay(config.clone(), Some(10), (&tunnels, &counts)), relay(config, Some(10), (&tunnels, &counts)));
     let (mut client, mut other) = (as_client(first.0).await, as_client(second.0).await);
     let (mut upstream, mut other_upstream) = (as_server(first.1).await, as_server(second.1).await);
     for _ in 0..8 {
@@ -203,8 +206,8 @@ async fn on_message_can_change_and_drop_messages_and_close_the_tunnel() {
 
 #[tokio::test(start_paused = true)]
 async fn draining_completes_the_message_in_progress() {
-    let tunnels = Tunnels::new();
-    let (client, upstream, relayed) = relay(MessageConfig::default(), None, &tunnels);
+    let (tunnels, counts) = (Tunnels::new(), TunnelCounts::default());
+    let (client, upstream, relayed) = relay(MessageConfig::default(), None, (&tunnels, &counts));
     let (mut client, mut upstream) = (as_client(client).await, as_server(upstream).await);
     let large = Message::binary(vec![7; 10_000]);
     // The relay has read it, but the client does not read yet.
@@ -242,7 +245,7 @@ async fn forwards_close_frames_and_closes_the_connections() {
 #[tokio::test(start_paused = true)]
 async fn max_frame_size_can_be_less_than_max_message_size() {
     let config = MessageConfig { max_frame: 10, max_message: 100, ..MessageConfig::default() };
-    let (mut client, upstream, _relayed) = relay(config, None, &Tunnels::new());
+    let (mut client, upstream, _relayed) = relay(config, None, (&Tunnels::new(), &TunnelCounts::default()));
     let mut upstream = as_server(upstream).await;
     let fragment =
         |first: u8, length: u8| [&[first, 0x80 | length, 0, 0, 0, 0][..], &vec![b'x'; length.into()]].concat();

@@ -12,9 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rproxy_request_guard::RequestGuardLayer;
-use rproxy_server::{
-    HandoverClient, HandoverListener, InheritedSockets, ListenAddr, RequestBody, RequestGuardLayer, RunningServer,
-};
+use rproxy_server::{HandoverClient, HandoverListener, InheritedSockets, ListenAddr, RequestBody, RunningServer};
 use rproxy_tls::Certificates;
 use tokio::task::JoinSet;
 use tower::ServiceBuilder;

@@ -13,7 +13,7 @@ use self::layers::Layers;
 use crate::close_codes::CloseCodes;
 use crate::config::{AccessLog, BlockedPathResponse, Config, RouteConfig, Shared};
 use crate::edge::{Routes, Stack};
-use crate::error_response::ErrorResponseLayer;
+use crate::error_response::{ErrorHooks, ErrorResponseLayer};
 use crate::layers::rate_limit::RateLimit;
 use crate::layers::{RateLimitSettings, StackError};
 use crate::observe::{Format, Metrics, ObserveLayer, SiteLabel, Writer};
@@ -256,8 +256,9 @@ impl Builder {
         };
         let tunnels = self.tunnel_counts(site, route, config, parent);
         let stack = SiteStack {
-            error_response: ErrorResponseLayer::new()
-                .close_on_blocked_path(config.path_filter.status == BlockedPathResponse::Close),
+            error_response: ErrorResponseLayer::with_hooks(
+                ErrorHooks::default().close_on_blocked_path(config.path_filter.status == BlockedPathResponse::Close),
+            ),
             security_headers: self.layers.security_headers(config),
             rate_limit: self.rate_limit(site, route, config, parent)?.map(|limit| limit.layer),
             guard: self.layers.guard(config),

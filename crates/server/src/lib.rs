@@ -89,9 +89,7 @@ mod client_socket;
 mod close_connection;
 mod connection;
 mod connection_counts;
-#[cfg(feature = "server")]
 mod connection_settings;
-#[cfg(feature = "server")]
 mod drain;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]

@@ -1,5 +1,4 @@
 //! Settings that change while the server runs.
-#![cfg(feature = "server")]
 #![allow(clippy::unwrap_used)]
 
 use std::convert::Infallible;
@@ -11,7 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
-use rproxy_server::{GuardBody, Limits, RequestBody, RequestGuardLayer, RunningServer, Server};
+use rproxy_request_guard::{GuardBody, RequestGuardLayer};
+use rproxy_server::{Limits, RequestBody, RunningServer, Server};
 use socket2::SockRef;
 use tower::{Layer, service_fn};
 

@@ -4,7 +4,8 @@ use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rproxy_server::{InheritedSockets, ListenAddr, RequestGuardLayer, RunningServer, Server, ServerError};
+use rproxy_request_guard::RequestGuardLayer;
+use rproxy_server::{InheritedSockets, ListenAddr, RunningServer, Server, ServerError};
 use tower::{Layer, service_fn};
 
 use super::Admin;

@@ -5,7 +5,7 @@ mod certificates;
 use std::path::PathBuf;
 
 use http::{HeaderName, Uri};
-use rproxy_server::ClientCertificateLayer;
+use rproxy_client_cert::ClientCertificateLayer;
 use rproxy_tls::{CipherSuites, TlsVersion};
 
 use crate::setting::{SWITCH, joined_paths, settings};

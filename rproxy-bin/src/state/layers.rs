@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use rproxy_cache::{CacheLayer, CacheStore};
+use rproxy_client_cert::ClientCertificateLayer;
 use rproxy_forward_headers::ForwardHeadersLayer;
 use rproxy_path_filter::PathFilterLayer;
+use rproxy_request_guard::RequestGuardLayer;
 use rproxy_security_headers::SecurityHeadersLayer;
-use rproxy_server::{ClientCertificateLayer, RequestGuardLayer};
 use rproxy_ws_passthrough::{TunnelCounts, WsPassthroughLayer};
 
 use crate::config::Config;

@@ -18,7 +18,7 @@ use http_body::Body;
 use http_body_util::{BodyExt, Full};
 use rcgen::{CertificateParams, KeyPair, PublicKeyData};
 use rproxy_client_ip::PeerAddr;
-use rproxy_server::GuardBody;
+use rproxy_request_guard::GuardBody;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};

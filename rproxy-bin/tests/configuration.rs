@@ -823,8 +823,8 @@ fn explain_selects_the_route_by_the_method() {
     let route = "[[site]]\nhosts = \"example.org\"\n[[site.route]]\npaths = \"/login\"\nmethods = \"POST\"\n";
     fs::write(&file, route).unwrap();
     for (method, expected) in [
-        (&[][..], "route none: the settings of the site"),
-        (&["--method", "GET"], "route none: the settings of the site"),
+        (&[][..], "route none, the settings of the site apply"),
+        (&["--method", "GET"], "route none, the settings of the site apply"),
         (&["--method", "POST"], "route POST /login"),
         (&["--method=post"], "route POST /login"),
     ] {

@@ -355,7 +355,10 @@ fn changing_names_of_a_source_that_is_not_configured_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let local = Certificates::builder().local(LocalCa::new(folder.path())).build().unwrap();
     let error = local.set_acme_certificates([["a.test"]]).unwrap_err();
-    assert_eq!(error.to_string(), "no certificates of the source acme are configured");
+    assert_eq!(
+        error.to_string(),
+        "can't change certificate names: no certificates from the source acme are configured"
+    );
     local.set_local_names(["a.test"]).unwrap();
     assert!(local.covers(Some("a.test"), "a.test"));
 }

@@ -157,7 +157,7 @@ settings! {
         ["cache_size", "cache_enabled"] => |s, c| {
             let nothing = s.enabled && s.size == 0;
             nothing.then(|| {
-                format!("a cache of size 0 stores nothing; {}=false turns the cache off", c.name("cache_enabled"))
+                format!("a cache of size 0 stores nothing; set {}=false to disable the cache", c.name("cache_enabled"))
             })
         },
     }
@@ -167,7 +167,7 @@ settings! {
             (s.disk.is_none() || !s.enabled).then(|| "cache_disk is not set".to_owned())
         },
         ["cache_max_object"] => |s, _| {
-            (s.enabled && s.max_object > s.size).then(|| "it is larger than cache_size".to_owned())
+            (s.enabled && s.max_object > s.size).then(|| "the maximum is larger than cache_size".to_owned())
         },
     }
 }

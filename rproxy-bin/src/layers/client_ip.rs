@@ -63,7 +63,7 @@ settings! {
             let nobody = s.proxy_protocol != ProxyProtocol::Off && s.trusted_proxies.is_empty();
             nobody.then(|| {
                 let trusted = c.name("trusted_proxies");
-                format!("also needs {trusted}: the header is accepted from trusted proxies only, and there are none")
+                format!("requires {trusted}: the PROXY protocol header is accepted from trusted proxies only, and there are none")
             })
         },
     }

@@ -10,8 +10,8 @@ use crate::values::choice::{TraceContext, node_name};
 use crate::values::value::boolean;
 
 /// The rejections of requests that are not forwarded.
-pub(crate) const REJECTIONS: &[KnownRejection] =
-    &[KnownRejection::new("loop", "loop").explained("the request loops; RPROXY_UPSTREAM leads back to this proxy")];
+pub(crate) const REJECTIONS: &[KnownRejection] = &[KnownRejection::new("loop", "loop")
+    .explained("the request loops, because a backend in RPROXY_UPSTREAM forwards to this proxy")];
 
 settings! {
     /// The settings of the header fields that backends receive.

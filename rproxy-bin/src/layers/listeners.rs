@@ -78,7 +78,7 @@ settings! {
             let ListenAddr::Tcp(plain) = plain else { return None };
             Some(format!(
                 "port {} is used by both {taken} of {} and the redirect to HTTPS; \
-                 {}=0 turns off the redirect",
+                 set {}=0 to disable the redirect",
                 plain.port(),
                 c.name("listen"),
                 c.name("http_port"),

@@ -186,12 +186,12 @@ settings! {
     rules {
         ["rate_limit_store"] => |s, _| {
             let is_missing = s.store != RateLimitStorage::Memory && !cfg!(feature = "redis");
-            is_missing.then(|| "this rproxy was built without its feature redis".to_owned())
+            is_missing.then(|| "this rproxy was built without the feature redis".to_owned())
         },
         ["rate_ipv6_tiers", "rate_ipv6_prefix"] => |s, c| {
             let tier = s.ipv6_tiers.iter().find(|tier| tier.prefix >= s.ipv6_prefix)?;
             Some(format!(
-                "a tier of /{} is not larger than a client, which is a /{} by {}",
+                "an IPv6 tier of /{} must be larger than the network of one client, which is a /{} by {}",
                 tier.prefix,
                 c.name("rate_ipv6_prefix"),
                 s.ipv6_prefix,

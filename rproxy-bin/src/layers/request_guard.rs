@@ -25,10 +25,11 @@ pub(crate) const REJECTIONS: &[KnownRejection] = &[
     KnownRejection::new("bad_target", "bad_target"),
     KnownRejection::new("connect", "connect"),
     KnownRejection::new("misdirected", "misdirected").explained(
-        "no certificate covers the host; add it to RPROXY_TLS_DOMAINS for a certificate, or to RPROXY_TLS_HOSTS",
+        "no certificate covers the host; add the host to RPROXY_TLS_DOMAINS for a certificate, or to RPROXY_TLS_HOSTS",
     ),
     KnownRejection::new("body_too_large", "body_too_large").explained("the content is larger than RPROXY_MAX_BODY"),
-    KnownRejection::new("body_too_slow", "body_too_slow").explained("no content arrived for RPROXY_BODY_TIMEOUT"),
+    KnownRejection::new("body_too_slow", "body_too_slow")
+        .explained("no part of the request body arrived within RPROXY_BODY_TIMEOUT"),
     KnownRejection::new("body_broken", "body_broken"),
 ];
 

@@ -11,7 +11,7 @@ use crate::values::value::{ParseError, optional};
 /// The rejections of requests without a site or route.
 pub(crate) const REJECTIONS: &[KnownRejection] = &[
     KnownRejection::new("unknown_host", "unknown_host")
-        .explained("no site has the host; add it to RPROXY_ROUTES, or to the hosts of a [[site]]"),
+        .explained("no site has the requested host; add the host to RPROXY_ROUTES, or to the hosts of a [[site]]"),
     KnownRejection::new("ambiguous_path", "ambiguous_path"),
 ];
 

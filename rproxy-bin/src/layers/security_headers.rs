@@ -142,10 +142,10 @@ settings! {
 
     idle {
         ["hsts"] => |s, c| {
-            (s.hsts && !c.has_tls).then(|| "it is sent over TLS only, and TLS is off".to_owned())
+            (s.hsts && !c.has_tls).then(|| "Strict-Transport-Security is sent over TLS only, and TLS is off".to_owned())
         },
         ["hsts_policy"] => |s, c| {
-            (!s.hsts || !c.has_tls).then(|| "it is sent over TLS only, and only if hsts is on".to_owned())
+            (!s.hsts || !c.has_tls).then(|| "Strict-Transport-Security is sent over TLS only, and only if hsts is on".to_owned())
         },
         ["csp_nonce_header"] => |s, _| {
             let policies = [&s.content_security_policy, &s.content_security_policy_report_only];

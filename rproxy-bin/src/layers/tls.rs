@@ -272,10 +272,10 @@ settings! {
     rules {
         ["tls_cert", "tls_key"] => |s, c| match (s.cert.len(), s.key.len()) {
             (certificates, keys) if certificates == keys => None,
-            (_, 0) => Some(format!("also needs {}, the private key of the certificate", c.name("tls_key"))),
-            (0, _) => Some(format!("also needs {}, the certificate of the key", c.name("tls_cert"))),
+            (_, 0) => Some(format!("requires {}, the private key of the certificate", c.name("tls_key"))),
+            (0, _) => Some(format!("requires {}, the certificate of the private key", c.name("tls_cert"))),
             (certificates, keys) => Some(format!(
-                "each certificate needs a key, in the same order, but {} has {certificates} entries and {} has {keys}",
+                "each certificate requires a private key, in the same order, but {} has {certificates} entries and {} has {keys}",
                 c.name("tls_cert"),
                 c.name("tls_key"),
             )),
@@ -287,7 +287,7 @@ settings! {
             let is_uneven = responses != 0 && responses != certificates;
             is_uneven.then(|| {
                 format!(
-                    "each certificate needs a response or -, in the same order, but {} has {certificates} entries and {} has {responses}",
+                    "each certificate requires an OCSP response or -, in the same order, but {} has {certificates} entries and {} has {responses}",
                     c.name("tls_cert"),
                     c.name("tls_ocsp"),
                 )
@@ -296,10 +296,10 @@ settings! {
         ["tls_client_ca"] => |s, _| s.client_ca.as_ref().and_then(unreadable),
         ["tls_client_auth", "tls_client_ca"] => |s, c| match (s.client_auth, &s.client_ca) {
             (ClientAuthentication::Off, Some(_)) => {
-                Some(format!("also needs {} to be optional or required", c.name("tls_client_auth")))
+                Some(format!("requires {} to be optional or required", c.name("tls_client_auth")))
             }
             (ClientAuthentication::Optional | ClientAuthentication::Required, None) => Some(format!(
-                "also needs {}, the certificate authorities for client certificates",
+                "requires {}, the certificate authorities for client certificates",
                 c.name("tls_client_ca")
             )),
             _ => None,
@@ -311,7 +311,7 @@ settings! {
         ["tls_client_subject", "tls_client_fingerprint", "tls_client_auth"] => |s, c| {
             let is_told = s.client_subject.is_some() || s.client_fingerprint.is_some();
             let nobody = is_told && s.client_auth == ClientAuthentication::Off;
-            nobody.then(|| format!("also needs {} to be optional or required", c.name("tls_client_auth")))
+            nobody.then(|| format!("requires {} to be optional or required", c.name("tls_client_auth")))
         },
         ["acme_redis"] => |s, _| {
             let can_not = s.acme_redis.is_some() && !cfg!(feature = "redis");
@@ -320,12 +320,12 @@ settings! {
         ["tls_ciphers", "tls_min_version"] => |s, _| {
             let suites = s.ciphers.as_ref()?;
             let none = !suites.supports(s.min_version);
-            none.then(|| format!("none of the cipher suites {suites} is for TLS {} or newer", s.min_version))
+            none.then(|| format!("none of the cipher suites {suites} is valid for TLS {} or newer", s.min_version))
         },
         ["acme_ca"] => |s, _| s.acme_ca.as_ref().and_then(unreadable),
         ["acme_eab_kid", "acme_eab_hmac_key"] => |s, c| match (&s.acme_eab_kid, &s.acme_eab_hmac_key) {
-            (Some(_), None) => Some(format!("also needs {}", c.name("acme_eab_hmac_key"))),
-            (None, Some(_)) => Some(format!("also needs {}", c.name("acme_eab_kid"))),
+            (Some(_), None) => Some(format!("requires {}", c.name("acme_eab_hmac_key"))),
+            (None, Some(_)) => Some(format!("requires {}", c.name("acme_eab_kid"))),
             _ => None,
         },
         ["tls_domains", "tls_local"] => |s, c| {
@@ -351,7 +351,7 @@ settings! {
             "acme_self_signed_fallback",
         ] => |s, _| s.acme_domains().is_empty().then(|| match s.local {
             true => "certificates are issued by the local authority".to_owned(),
-            false => "no certificate is ordered by ACME".to_owned(),
+            false => "no ACME certificate is ordered".to_owned(),
         }),
         ["tls_min_version", "tls_ciphers", "tls_key_log"] => |s, _| (!s.is_enabled()).then(|| "TLS is off".to_owned()),
     }

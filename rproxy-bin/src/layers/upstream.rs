@@ -26,7 +26,7 @@ pub(crate) const REJECTIONS: &[KnownRejection] = &[
     KnownRejection::new("upstream", "dns_error").explained("the name of {the backend} does not resolve; check RPROXY_UPSTREAM"),
     KnownRejection::new("upstream", "connection_timeout").explained("{the backend} did not accept the connection within RPROXY_UPSTREAM_CONNECT_TIMEOUT; check RPROXY_UPSTREAM and the \
          firewall"),
-    KnownRejection::new("upstream", "destination_ip_unroutable").explained("there is no route to {the backend}; check RPROXY_UPSTREAM"),
+    KnownRejection::new("upstream", "destination_ip_unroutable").explained("there is no network route to {the backend}; check RPROXY_UPSTREAM"),
     KnownRejection::new("upstream", "tls_certificate_error").explained("the certificate of {the backend} is not trusted or not valid for its name; check RPROXY_UPSTREAM_CA and \
          RPROXY_UPSTREAM_SERVER_NAME"),
     KnownRejection::new("upstream", "tls_protocol_error").explained("the TLS handshake with {the backend} failed; check the scheme in RPROXY_UPSTREAM"),
@@ -34,7 +34,7 @@ pub(crate) const REJECTIONS: &[KnownRejection] = &[
     KnownRejection::new("upstream", "http_response_timeout").explained("{the backend} sent no response within RPROXY_UPSTREAM_TIMEOUT"),
     KnownRejection::new("upstream", "http_protocol_error").explained("{the backend} sent a malformed response; check the scheme and the port in RPROXY_UPSTREAM"),
     KnownRejection::new("upstream", "destination_unavailable").explained("all backends of RPROXY_UPSTREAM are unhealthy; check them, and RPROXY_UPSTREAM_HEALTH_PATH"),
-    KnownRejection::new("upstream", "connection_limit_reached").explained("no connection to {the backend} became free; RPROXY_UPSTREAM_MAX_CONNECTIONS limits them"),
+    KnownRejection::new("upstream", "connection_limit_reached").explained("no connection to {the backend} became available in time; RPROXY_UPSTREAM_MAX_CONNECTIONS limits the connections"),
     KnownRejection::new("upstream", "http_upgrade_failed").explained("{the backend} does not support this upgrade over HTTP/2; check the scheme in RPROXY_UPSTREAM"),
 ];
 
@@ -245,9 +245,9 @@ settings! {
     rules {
         ["upstream_cert", "upstream_key"] => |s, c| match (&s.cert, &s.key) {
             (Some(_), None) => {
-                Some(format!("also needs {}, the private key of the certificate", c.name("upstream_key")))
+                Some(format!("requires {}, the private key of the certificate", c.name("upstream_key")))
             }
-            (None, Some(_)) => Some(format!("also needs {}, the certificate of the key", c.name("upstream_cert"))),
+            (None, Some(_)) => Some(format!("requires {}, the certificate of the private key", c.name("upstream_cert"))),
             _ => None,
         },
         ["upstream_ca"] => |s, _| s.ca.as_ref().and_then(unreadable),

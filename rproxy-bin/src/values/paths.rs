@@ -120,7 +120,7 @@ mod tests {
         ] {
             assert_eq!(globs::<CachePaths>(text).unwrap_err(), format!("bad list of paths {text:?}: {reason}"));
         }
-        assert!(globs::<CachePaths>("/ok,/x/[").unwrap_err().starts_with("bad glob \"/x/[\": "));
+        assert!(globs::<CachePaths>("/ok,/x/[").unwrap_err().starts_with("bad path glob \"/x/[\": "));
         assert_eq!(rules(" ,").unwrap_err(), "bad list of paths \" ,\": empty");
         assert!(rules("/ok/**,/x/[").unwrap_err().contains("\"/x/[\""));
         for entry in ["strickt", "!default", "private/**"] {

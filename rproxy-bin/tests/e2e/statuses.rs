@@ -305,7 +305,7 @@ fn browsers_get_an_error_page_with_a_policy_for_its_style_sheet() {
     let policies: Vec<_> = response.head.lines().filter(|line| line.starts_with("content-security-policy:")).collect();
     assert!(matches!(policies[..], [policy] if policy.contains("'none'; style-src 'sha256-")), "{policies:?}");
     assert!(!response.body.contains("<script") && !response.body.contains("a<b>"), "{}", response.body);
-    assert!(response.body.contains(&format!("listens on {closed}")), "{}", response.body);
+    assert!(response.body.contains(&format!("Nothing is listening on {closed}")), "{}", response.body);
     assert!(response.body.contains("RPROXY_UPSTREAM"), "{}", response.body);
     let line: serde_json::Value = serde_json::from_str(&proxy.wait_for_output("502")).unwrap();
     assert!(response.body.contains(line["request_id"].as_str().unwrap()), "{line} {}", response.body);

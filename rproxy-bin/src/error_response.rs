@@ -43,7 +43,7 @@ impl ErrorHooks {
 #[derive(Debug)]
 pub struct ErrorRequest {
     /// The ID that a trusted proxy sent.
-    request_id: Option<RequestId>,
+    request_id: Option<Box<RequestId>>,
     /// Whether error pages name the cause of the error, because the client is the operator.
     is_operator: bool,
     closes_on_blocked_path: bool,
@@ -55,7 +55,7 @@ impl ProblemHooks for ErrorHooks {
     fn read_request<B>(&self, request: &Request<B>, prefers_format: bool) -> ErrorRequest {
         ErrorRequest {
             // Only an HTML page has these.
-            request_id: if prefers_format { RequestId::of_request(request) } else { None },
+            request_id: if prefers_format { RequestId::of_request(request).map(Box::new) } else { None },
             is_operator: prefers_format && operator::is_operator(request),
             closes_on_blocked_path: self.closes_on_blocked_path && request.extensions().get::<TrustedPeer>().is_none(),
         }
@@ -64,7 +64,7 @@ impl ProblemHooks for ErrorHooks {
     /// Returns the texts of a page, whose request ID also appears in the access log.
     fn page_texts(&self, request: &ErrorRequest, rejection: &Rejection, extensions: &mut Extensions) -> PageTexts {
         let explanation = request.is_operator.then(|| rejections::explanation(rejection)).flatten();
-        let id = extensions.get().or(request.request_id.as_ref()).cloned().unwrap_or_else(RequestId::generate);
+        let id = extensions.get().or(request.request_id.as_deref()).cloned().unwrap_or_else(RequestId::generate);
         let mut texts = PageTexts::default();
         texts.request_id = Some(id.as_str().to_owned());
         texts.note = explanation.map(|explanation| ("Only shown on this machine", explanation));

@@ -8,7 +8,8 @@ use http::{HeaderMap, HeaderValue, header};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Accept {
     first: Option<HeaderValue>,
-    further: Vec<HeaderValue>,
+    /// The further lines, boxed because almost no request has any.
+    further: Option<Box<[HeaderValue]>>,
 }
 
 impl Accept {
@@ -18,7 +19,8 @@ impl Accept {
             (None, _) => Self::default(),
             (Some(first), None) if first == "*/*" => Self::default(),
             (Some(first), second) => {
-                Self { first: Some(first.clone()), further: second.into_iter().chain(lines).cloned().collect() }
+                let further = second.map(|second| std::iter::once(second).chain(lines).cloned().collect());
+                Self { first: Some(first.clone()), further }
             }
         }
     }
@@ -37,7 +39,7 @@ impl Accept {
     /// Reads the list once, and only the beginning of a long one.
     pub(crate) fn error_format(&self) -> ErrorFormat {
         let mut left = MAX_BYTES;
-        let lines = self.first.iter().chain(&self.further).map_while(|line| {
+        let lines = self.first.iter().chain(self.further.iter().flatten()).map_while(|line| {
             let read = line.as_bytes().get(..left.min(line.len()))?;
             left -= read.len();
             (left > 0 || !read.is_empty()).then(|| str::from_utf8(read).ok())

@@ -23,7 +23,7 @@ pub(crate) struct Client<H: ProblemHooks> {
     pub(crate) accept: Accept,
     pub(crate) request: H::Request,
     /// The content type of the gRPC call, if the request is one.
-    pub(crate) grpc: Option<HeaderValue>,
+    pub(crate) grpc: Option<&'static str>,
     pub(crate) is_head: bool,
     pub(crate) hooks: H,
 }
@@ -50,7 +50,7 @@ impl<H: ProblemHooks> Client<H> {
         if let Some(seconds) = rejection.retry_after_field() {
             head.headers.entry(RETRY_AFTER).or_insert(seconds);
         }
-        if let Some(content_type) = &self.grpc {
+        if let Some(content_type) = self.grpc {
             grpc::present(&mut head, &rejection, self.hooks.proxy_name(), content_type);
             return Response::from_parts(head, ResponseBody::own(Bytes::new()));
         }

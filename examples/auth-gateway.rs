@@ -1,4 +1,4 @@
-//! An authentication layer that rejects requests without a token, and sets `X-User` on all other requests.
+//! An authentication layer that rejects requests without a valid token, and sets `X-User` on all other requests.
 //!
 //! ```sh
 //! cargo run -p rproxy-examples --bin auth-gateway -- 127.0.0.1:8080 127.0.0.1:3000
@@ -22,7 +22,7 @@ use rproxy_server::{RequestBody, Server};
 use rproxy_upstream::Upstream;
 use tower::{Layer, Service, ServiceBuilder};
 
-/// Rejects requests without a valid bearer token, and sets `X-User` on all others.
+/// Rejects requests without a valid bearer token, and sets `X-User` on all other requests.
 #[derive(Clone, Copy)]
 struct Authenticate;
 
@@ -39,7 +39,7 @@ struct Authenticated<S> {
     inner: S,
 }
 
-/// Returns the user of a token. A real program looks it up in a database.
+/// Returns the name of the user with this bearer token. A real program looks it up in a database.
 fn user(authorization: &HeaderValue) -> Option<HeaderValue> {
     (authorization == "Bearer sesame").then(|| HeaderValue::from_static("ali"))
 }

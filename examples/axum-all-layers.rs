@@ -1,4 +1,4 @@
-//! All layers around an axum application, which forwards requests without a route to a backend.
+//! All layers around an axum application that forwards requests without a route to a backend.
 //!
 //! ```sh
 //! cargo run -p rproxy-examples --bin axum-all-layers -- 127.0.0.1:8080 127.0.0.1:3000

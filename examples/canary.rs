@@ -1,4 +1,4 @@
-//! A canary release: the new version receives one client in twenty, and requests with a selecting header field.
+//! A canary release: the new version serves one client in twenty, and requests that select it by header field.
 //!
 //! ```sh
 //! cargo run -p rproxy-examples --bin canary -- 127.0.0.1:8080 127.0.0.1:3000 127.0.0.1:4000

@@ -1,4 +1,4 @@
-//! A custom proxy that routes by host and path, built from some of the layers.
+//! A custom proxy that routes by host and path, built from a selection of layers.
 //!
 //! A path belongs to the host before it:
 //!

@@ -1,4 +1,4 @@
-//! Runs each example program, and checks the behaviour that its first lines describe.
+//! Runs each example program, and checks the behaviour that its documentation describes.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -49,7 +49,7 @@ impl Drop for Example {
 }
 
 #[test]
-fn axum_rate_limit_rejects_some_of_30_requests() {
+fn axum_rate_limit_example_rejects_some_of_30_requests() {
     let example = Example::start(env!("CARGO_BIN_EXE_axum-rate-limit"), &[], &[]);
     let limited = (0..30).filter(|_| example.get("/", "a").starts_with("HTTP/1.1 429")).count();
     assert!((1..=20).contains(&limited), "{limited} of 30");
@@ -134,7 +134,7 @@ fn auth_gateway_example_requires_a_token() {
 }
 
 #[test]
-fn each_example_program_is_tested_and_short() {
+fn every_example_program_is_short_and_has_a_test() {
     let source = include_str!("run.rs");
     for entry in std::fs::read_dir(env!("CARGO_MANIFEST_DIR")).unwrap() {
         let path = entry.unwrap().path();

@@ -90,7 +90,11 @@ fn reports_invalid_value_with_accepted_values() {
         ("RATE_LIMIT_STORE_TIMEOUT", "0", "bad duration \"0\": must be longer than 0; accepted: a duration"),
         ("HSTS_POLICY", "max-age=1; preload", "HSTS preload requires a max-age of at least 31536000 seconds, not 1"),
         ("PERMISSIONS_POLICY", "camera 'none'", "bad permission \"camera 'none'\": expected the form camera=()"),
-        ("REPORTING_ENDPOINTS", "csp=http://r.example", "bad endpoint \"http://r.example\": expected an https:// URL"),
+        (
+            "REPORTING_ENDPOINTS",
+            "csp=http://r.example",
+            "bad reporting endpoint \"http://r.example\": expected an https:// URL",
+        ),
         ("CSP_NONCE_HEADER", "X Y", "bad field \"X Y\": not a valid header name; accepted: a header field name"),
         ("KEEP_HEADERS", "server,X Y", "bad field \"X Y\": not a valid header name; accepted: comma"),
         ("FORWARDED_BY", "edge", "bad name \"edge\": not an underscore followed by letters, digits, `.`, `_` or `-`"),
@@ -109,7 +113,7 @@ fn reports_invalid_value_with_accepted_values() {
         (
             "TRUSTED_PROXIES",
             "10.0.0.0/99",
-            "bad CIDR \"10.0.0.0/99\": the prefix is longer than 32; accepted: comma-separated CIDRs",
+            "bad CIDR \"10.0.0.0/99\": the prefix length is greater than 32; accepted: comma-separated CIDRs",
         ),
         ("TRUSTED_PROXIES", "cloudfare", "unknown trusted proxy \"cloudfare\": expected a CIDR"),
         ("PROXY_PROTOCOL", "v3", "bad PROXY protocol \"v3\": unknown version; accepted: off, v1, v2, or any for both"),
@@ -352,7 +356,7 @@ fn reports_all_problems_in_the_order_of_the_sources() {
 }
 
 #[test]
-fn former_names_of_settings_work_with_a_warning() {
+fn accepts_former_setting_names_with_a_warning() {
     let file = file("takeover = \"/run/a\"\n");
     let env = [("RPROXY_ACME_STAND_IN", "true"), ("RPROXY_TLS_DOMAINS", "a.example")];
     let Command::Run(config) = parse(&["--config", file.path_str(), "--takeover", "/run/b"], &env).unwrap() else {
@@ -546,7 +550,7 @@ fn config_file_accepts_toml_strings_numbers_booleans_and_arrays() {
 }
 
 #[test]
-fn reports_unreadable_file_with_its_path() {
+fn reports_unreadable_configuration_file_with_its_path() {
     assert_eq!(
         Config::from_file("/nowhere/rproxy.toml").unwrap_err().to_string(),
         "/nowhere/rproxy.toml: cannot read the file: No such file or directory (os error 2)",
@@ -554,7 +558,7 @@ fn reports_unreadable_file_with_its_path() {
 }
 
 #[test]
-fn reload_reads_the_current_content_of_the_file() {
+fn reload_applies_the_current_content_of_the_configuration_file() {
     let file = file("rate_limit = 1\n");
     let config = Sources::new().file(&file.path).set("rate_burst", "7").load().unwrap();
     fs::write(&file.path, "rate_limit = 2\n").unwrap();
@@ -615,7 +619,7 @@ fn help_lists_every_setting() {
 }
 
 #[test]
-fn help_fits_one_screen() {
+fn help_fits_on_one_screen() {
     for args in [&["--help"][..], &["-h"], &["help"], &["demo", "--help"], &["explain", "--help"], &["trust", "-h"]] {
         let Command::Help(help) = parse(args, &[("RPROXY_LISTEN", "bad")]).unwrap() else { panic!("no help") };
         assert!(help.lines().count() <= 44, "{args:?}: {help}");
@@ -661,7 +665,7 @@ fn completion_scripts_contain_every_flag_and_subcommand() {
 }
 
 #[test]
-fn bash_completion_script_works_in_bash() {
+fn bash_completion_script_completes_flags_in_bash() {
     // Skipped without bash.
     if Process::new("bash").arg("--version").output().is_err() {
         return;
@@ -727,7 +731,7 @@ fn check_prints_values_with_their_sources_and_the_layers() {
 }
 
 #[test]
-fn output_of_check_is_an_equivalent_configuration_file() {
+fn check_prints_an_equivalent_configuration_file() {
     let env = [("RPROXY_UPSTREAM", "app:1"), ("RPROXY_MAX_BODY", "1000"), ("RPROXY_LOG_LEVEL", "warn,a=debug")];
     let report = Report::new(from_env(&env).unwrap()).render(&[], 0);
     let again = Report::new(Config::from_file(file(&report).path.as_path()).unwrap()).render(&[], 0);
@@ -776,7 +780,7 @@ fn documented_defaults_match_the_default_configuration() {
 }
 
 #[test]
-fn check_exits_with_0_or_2() {
+fn check_exits_with_0_for_valid_and_2_for_invalid_configurations() {
     let good = binary(&["--check"], &[("RPROXY_UPSTREAM", "127.0.0.1:9000")]);
     let out = String::from_utf8(good.stdout).unwrap();
     assert_eq!(good.status.code(), Some(0), "{}", String::from_utf8_lossy(&good.stderr));

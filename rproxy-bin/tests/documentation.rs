@@ -96,7 +96,7 @@ fn packaged_configuration_file_is_valid_with_and_without_comments() {
 }
 
 #[test]
-fn settings_in_pages_are_valid() {
+fn setting_values_in_pages_are_valid() {
     let mut lines = 0;
     for (page, text) in pages() {
         // Inline code only; the test above covers blocks.

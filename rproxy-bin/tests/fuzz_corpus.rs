@@ -6,6 +6,6 @@
 mod harness;
 
 #[test]
-fn whole_stack_handles_mutated_fuzz_corpus() {
+fn whole_stack_preserves_invariants_for_mutated_seeds() {
     rproxy_seeds::run_rounds(env!("CARGO_MANIFEST_DIR"), "stack", 100, harness::stack);
 }

@@ -169,7 +169,7 @@ fn removes_every_response_field_that_the_headers_page_lists() {
     assert!(response.status == 200 && !response.head.contains("revealed"), "{}", response.head);
 }
 
-/// The metrics that two proxies expose, which together use every feature with separate metrics.
+/// The metrics of two proxies that together use every feature with separate metrics.
 struct Exposed {
     /// The type and the label names of each metric, by metric name.
     families: BTreeMap<String, (String, BTreeSet<String>)>,
@@ -278,7 +278,7 @@ fn lines_of_every_kind(format: &str) -> Vec<String> {
     lines
 }
 
-/// Starts a backend that behaves differently for each target of these tests.
+/// Starts a backend whose responses and failures depend on the request target.
 fn answering_by_target() -> SocketAddr {
     scripted(|mut stream| {
         while let Some(head) = read_head(&mut stream) {

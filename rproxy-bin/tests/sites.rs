@@ -69,7 +69,7 @@ fn site_inherits_from_the_top_level_and_route_from_its_site() {
 }
 
 #[test]
-fn default_site_exists_without_sites_or_with_an_upstream_or_routes() {
+fn default_site_exists_if_it_has_an_upstream_or_routes_or_if_no_site_is_configured() {
     for (text, expected) in [
         ("", true),
         ("rate_limit = 5", true),
@@ -83,7 +83,7 @@ fn default_site_exists_without_sites_or_with_an_upstream_or_routes() {
 }
 
 #[test]
-fn environment_routes_define_sites_and_routes() {
+fn routes_variable_defines_sites_and_routes() {
     let routes = "api.example.org=127.0.0.1:4000, example.org/blog=127.0.0.1:5000|127.0.0.1:5001, \
                   www.example.org=redirect:https://example.org, /shop=127.0.0.1:6000";
     let config = Sources::new().env([("RPROXY_ROUTES", routes), ("RPROXY_RATE_LIMIT", "9")]).load().unwrap();
@@ -100,7 +100,7 @@ fn environment_routes_define_sites_and_routes() {
 }
 
 #[test]
-fn environment_routes_extend_a_site_of_the_file() {
+fn routes_variable_extends_a_site_of_the_configuration_file() {
     let file = file("[[site]]\nhosts = [\"example.org\"]\nupstream = \"127.0.0.1:1\"\n");
     let config = Sources::new()
         .file(&file.path)
@@ -173,7 +173,7 @@ fn site_errors_name_line_and_fix() {
             "[[route]]\npaths = \"/x\"\nmethods = \"GET\"\n[[route]]\npaths = \"/x/\"\nmethods = \"POST,GET\"\n",
             &[":5: paths: unreachable route: another route already has \"/x/\" with GET"],
         ),
-        ("[[route]]\npaths = \"x\"\n", &[":2: paths: bad path \"x\": must begin with / or *"]),
+        ("[[route]]\npaths = \"x\"\n", &[":2: paths: bad path \"x\": a path pattern must begin with / or *"]),
         (
             "[[route]]\npaths = \"/x\"\nmethods = \"G T\"\n",
             &[":3: methods: bad method in \"G T\"; accepted: comma-separated methods: GET, POST"],

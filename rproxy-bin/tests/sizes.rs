@@ -10,7 +10,7 @@ fn sizes<S: Service<Request<RequestBody>>>(_: &S) -> (usize, usize) {
 }
 
 #[test]
-fn futures_and_responses_are_small() {
+fn stack_future_and_response_stay_below_their_maximum_sizes() {
     let stack = rproxy::stack(&rproxy::Config::default()).unwrap();
     let (future, response) = sizes(&stack.service());
     assert!(future <= 768, "the future takes {future} bytes");

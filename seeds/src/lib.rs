@@ -49,7 +49,7 @@ fn rounds_from_environment() -> Option<u32> {
     env::var("FUZZ_ROUNDS").ok()?.parse().ok()
 }
 
-/// The number of mutations, which is enough for shallow bugs and takes less than a second.
+/// The default number of mutations per fuzz target, which finds shallow bugs in less than a second.
 const ROUNDS: u32 = 3000;
 
 /// Reads the seeds in the order of their names, so that every run is identical.
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn fuzz_seed_runs_are_identical_and_start_with_the_seeds() {
+    fn fuzz_seed_runs_are_deterministic_and_start_with_the_seeds() {
         let folder = folder_with(&["one", "two"]);
         let inputs = || {
             let seen = RefCell::new(Vec::new());

@@ -47,7 +47,8 @@ impl FromStr for Cidr {
             }
             Some(digits) => digits.parse::<u8>().unwrap_or(u8::MAX),
         };
-        let too_long = if width == 32 { "the prefix is longer than 32" } else { "the prefix is longer than 128" };
+        let too_long =
+            if width == 32 { "the prefix length is greater than 32" } else { "the prefix length is greater than 128" };
         let net = IpNet::new(address, prefix).map_err(|_| error(too_long))?;
         // Converts an IPv4-mapped range (::ffff:10.0.0.0/104) to the IPv4 range.
         Ok(Cidr(match (net.addr().to_canonical(), prefix) {
@@ -77,7 +78,7 @@ impl fmt::Debug for Cidr {
     }
 }
 
-/// The error for text that is not a [`Cidr`].
+/// The error for text that cannot be parsed as a [`Cidr`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("bad CIDR {input:?}: {reason}")]
 pub struct CidrError {
@@ -112,9 +113,9 @@ mod tests {
     #[test]
     fn cidr_errors_contain_the_input_and_the_reason() {
         for (text, message) in [
-            ("10.0.0.0/99", "bad CIDR \"10.0.0.0/99\": the prefix is longer than 32"),
-            ("10.0.0.0/999", "bad CIDR \"10.0.0.0/999\": the prefix is longer than 32"),
-            ("::1/129", "bad CIDR \"::1/129\": the prefix is longer than 128"),
+            ("10.0.0.0/99", "bad CIDR \"10.0.0.0/99\": the prefix length is greater than 32"),
+            ("10.0.0.0/999", "bad CIDR \"10.0.0.0/999\": the prefix length is greater than 32"),
+            ("::1/129", "bad CIDR \"::1/129\": the prefix length is greater than 128"),
             ("10.0.0/8", "bad CIDR \"10.0.0/8\": not an IP address"),
             ("10.0.0.0/", "bad CIDR \"10.0.0.0/\": the prefix length is not a number"),
             ("10.0.0.0/+8", "bad CIDR \"10.0.0.0/+8\": the prefix length is not a number"),

@@ -16,7 +16,7 @@ type ClientConnection = Arc<Mutex<Extensions>>;
 struct Clients(VecDeque<(IpAddr, ClientConnection)>);
 
 impl Clients {
-    /// Returns the state of a client, and evicts the least recently used client if there are too many.
+    /// Returns the state of a client, and evicts the least recently used client if the table is full.
     fn state(&mut self, client: IpAddr) -> ClientConnection {
         let state = match self.0.iter().position(|(other, _)| *other == client) {
             Some(index) => self.0.remove(index).map(|(_, state)| state),
@@ -31,7 +31,7 @@ impl Clients {
     }
 }
 
-/// Replaces the connection state of a request with the state that `client` has on that connection.
+/// Replaces the connection state of a request with the per-client state of `client` on this connection.
 ///
 /// A trusted proxy can send the requests of many clients over one connection. State such as an authenticated connection to
 /// a backend belongs to one of them.
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_without_connection_state_get_none() {
+    fn adds_no_connection_state_to_requests_without_it() {
         let mut extensions = Extensions::new();
         separate(&mut extensions, [192, 0, 2, 1].into());
         assert!(extensions.is_empty());

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use http::HeaderValue;
 use http::uri::Scheme;
 
-/// The client's address; [`ClientIpLayer`](crate::ClientIpLayer) inserts it as a request extension.
+/// The client's address, which [`ClientIpLayer`](crate::ClientIpLayer) inserts as a request extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClientIp(pub IpAddr);
 
@@ -13,7 +13,7 @@ pub struct ClientIp(pub IpAddr);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PeerAddr(pub SocketAddr);
 
-/// Forwarding data that a trusted peer reported about the request, as a request extension.
+/// The forwarding data that a trusted peer sent with the request, as a request extension.
 ///
 /// [`ClientIpLayer`](crate::ClientIpLayer) inserts it only if the peer is a [trusted proxy](crate::TrustedProxies). Other
 /// layers may then trust the client address, the scheme and the request ID in the peer's header fields.

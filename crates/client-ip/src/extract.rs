@@ -6,7 +6,7 @@ use http::request::Parts;
 
 use crate::extensions::ClientIp;
 
-/// Extracts the client's address, or rejects with a message that names the missing layer.
+/// Extracts the client's address, or rejects the request with a message that names the missing layer.
 impl<S: Send + Sync> FromRequestParts<S> for ClientIp {
     type Rejection = (StatusCode, &'static str);
 

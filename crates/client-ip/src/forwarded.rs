@@ -86,7 +86,7 @@ fn pairs(element: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Parses a `value` of RFC 7239: a token, or a quoted-string, which is returned without escapes.
+/// Parses a `value` (RFC 7239 §4): a token, or a quoted-string, returned without quotes and escapes.
 fn parse_value(value: &[u8]) -> Option<Cow<'_, [u8]>> {
     let Some(rest) = value.strip_prefix(b"\"") else {
         return is_token(value).then_some(Cow::Borrowed(value));

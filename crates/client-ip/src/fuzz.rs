@@ -13,7 +13,7 @@ static TRUSTED: LazyLock<TrustedProxies> = LazyLock::new(|| "10.0.0.0/8, fd00::/
 const TRUSTED_PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 const UNTRUSTED_PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
-/// Checks the resolved client address for arbitrary values of the forwarding fields.
+/// Checks invariants of the client address for arbitrary values of the forwarding fields.
 ///
 /// - An untrusted peer is the client.
 /// - All hops of a trusted peer except the client are trusted.

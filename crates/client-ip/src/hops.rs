@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use http::header::{HeaderMap, HeaderName};
 use http::uri::Scheme;
 
-/// A client or proxy on the path of a request, as the next hop described it in a forwarding field.
+/// A client or proxy on the path of a request, as described by the next hop in a forwarding field.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Hop<'a> {
     /// The address, or `None` for an obfuscated identifier, `unknown`, or an invalid address.

@@ -27,7 +27,7 @@ pub struct ClientIpLayer {
 }
 
 impl ClientIpLayer {
-    /// Creates a layer that uses the `X-Forwarded-For` of trusted proxies.
+    /// Creates a layer that determines the client from the `X-Forwarded-For` of trusted proxies.
     ///
     /// A peer that is not trusted is the client, even if its header fields name another one.
     pub fn new(trusted: TrustedProxies) -> Self {

@@ -76,7 +76,7 @@ mod extensions;
 mod extract;
 mod forwarded;
 mod future;
-/// Functions for the fuzz targets. Not part of the public API.
+/// Functions that the fuzz targets of this crate call. Not part of the public API.
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;

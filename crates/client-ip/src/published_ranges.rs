@@ -14,11 +14,11 @@ use crate::cidr::Cidr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Cdn {
-    /// The network of Cloudflare.
+    /// The Cloudflare CDN.
     Cloudflare,
-    /// The network of Fastly.
+    /// The Fastly CDN.
     Fastly,
-    /// The network of Amazon CloudFront.
+    /// The Amazon CloudFront CDN.
     CloudFront,
 }
 
@@ -43,7 +43,7 @@ impl Cdn {
     }
 }
 
-/// The month of the last update of the CDN address ranges, such as `2026-11`.
+/// The month in which the CDN address ranges were last updated, such as `2026-11`.
 ///
 /// Addresses that a CDN started to use later are not trusted until this crate is updated or the ranges are listed
 /// explicitly.

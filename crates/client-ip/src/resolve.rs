@@ -1,4 +1,4 @@
-//! Determines the client from the TCP peer address and the forwarding fields.
+//! Determines the client's address from the TCP peer address and the forwarding fields.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -63,7 +63,7 @@ impl fmt::Display for ClientIpSource {
     }
 }
 
-/// The error for text that is not a [`ClientIpSource`].
+/// The error for text that cannot be parsed as a [`ClientIpSource`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("bad client IP source {0:?}: not a header field name")]
 pub struct ClientIpSourceError(String);
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn reports_a_missing_client_if_the_source_field_has_no_address() {
+    fn reports_a_missing_client_address_if_the_source_field_has_no_address() {
         let trusted: TrustedProxies = "10.0.0.0/8".parse().unwrap();
         for (source, line, expected) in [
             ("x-forwarded-for", "192.0.2.1", false),
@@ -245,7 +245,7 @@ mod tests {
         assert!("two words".parse::<ClientIpSource>().unwrap_err().to_string().contains("\"two words\""));
     }
 
-    /// Returns the list elements that a client and a chain of trusted proxies write, in several notations.
+    /// Generates the list elements of a client and a chain of trusted proxies, in several notations.
     fn chain(source: &ClientIpSource, hops: &[(u32, u8)]) -> Vec<String> {
         let client = (CLIENT, 0);
         let hops = hops.iter().map(|(hop, style)| (u32::from(Ipv4Addr::new(10, 0, 0, 0)) | (hop & 0xff_ffff), *style));

@@ -32,7 +32,7 @@ pub struct TrustedProxies {
 }
 
 impl TrustedProxies {
-    /// Creates an empty set, with which every peer is the client itself.
+    /// Creates an empty set: every TCP peer is treated as the client.
     pub fn none() -> Self {
         Self::default()
     }
@@ -111,7 +111,7 @@ impl FromStr for TrustedProxies {
     }
 }
 
-/// The error for text that is not a list of [`TrustedProxies`].
+/// The error for text that cannot be parsed as [`TrustedProxies`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrustedProxiesError {
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn trusts_only_addresses_in_the_listed_names_and_ranges() {
+    fn trusts_only_addresses_of_the_listed_names_and_ranges() {
         for (list, address, trusted) in [
             ("", "127.0.0.1", false),
             ("none", "127.0.0.1", false),
@@ -157,7 +157,7 @@ mod tests {
         assert!("cloudfare".parse::<TrustedProxies>().unwrap_err().to_string().contains("cloudflare"));
         assert_eq!(
             "10.0.0.0/8,10.0.0.0/40".parse::<TrustedProxies>().unwrap_err().to_string(),
-            "bad CIDR \"10.0.0.0/40\": the prefix is longer than 32",
+            "bad CIDR \"10.0.0.0/40\": the prefix length is greater than 32",
         );
     }
 

@@ -39,7 +39,7 @@ async fn inserts_peer_addr_from_connect_info_for_inner_layers() {
 }
 
 #[tokio::test]
-async fn missing_peer_address_causes_500_with_a_fix_in_the_body() {
+async fn missing_peer_address_causes_500_with_advice_in_the_body() {
     let response = app().oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
     assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
     assert!(text(response).await.contains("into_make_service_with_connect_info"));

@@ -1,4 +1,4 @@
-//! Response bodies: compressed, or unchanged from the inner service.
+//! Response bodies, which are compressed or forwarded unchanged from the inner service.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -85,7 +85,7 @@ impl<B> Service<Request<B>> for Echo {
     }
 }
 
-/// A predicate that compresses every response, because this crate has already selected them.
+/// A predicate that accepts every response, because this crate has already selected the responses to compress.
 #[derive(Clone, Copy)]
 struct Always;
 

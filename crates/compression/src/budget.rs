@@ -101,8 +101,8 @@ thread_local! {
     static QUEUE: Arc<Queue> = Arc::default();
 }
 
-/// The response bodies of one worker that wait for their next compression budget. There are at most as many as
-/// encoders.
+/// The compression queue of one worker: the response bodies that wait for their next budget. There are at most as many
+/// as encoders.
 #[derive(Debug, Default)]
 struct Queue {
     state: Mutex<State>,
@@ -163,7 +163,7 @@ impl Scheduler {
 }
 
 impl Drop for Scheduler {
-    /// Marks the queue as not running if the runtime ends first, because another runtime may use this thread.
+    /// Marks the queue as not running if the runtime ends early, because another runtime may use this thread.
     fn drop(&mut self) {
         if !self.is_over {
             let mut state = self.queue.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn splits_large_frame_into_chunks_of_the_budget() {
+    async fn splits_large_frame_into_chunks_of_the_budget_size() {
         let body = large();
         assert_eq!(body.size_hint().exact(), Some(LARGE as u64));
         let pieces = RefCell::new(Vec::new());

@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_a_limited_number_of_accept_encoding_members() {
+    fn limits_the_number_of_accept_encoding_members() {
         assert_eq!(preferred(&[&("made-up,".repeat(63) + "br")], CodingSet::ALL), Some("br"));
         assert_eq!(preferred(&[&("made-up,".repeat(64) + "br")], CodingSet::ALL), None);
         assert_eq!(preferred(&[&"made-up,".repeat(3000), "br"], CodingSet::ALL), None);

@@ -25,7 +25,7 @@ pub struct EncoderLimit {
     max: usize,
 }
 
-/// The process-wide limit, which applies to all layers without a separate limit.
+/// The process-wide limit on concurrent compressions, for all layers without a separate limit.
 pub(crate) static DEFAULT: EncoderLimit = EncoderLimit::new(64);
 
 impl EncoderLimit {

@@ -78,7 +78,7 @@ impl<'a> StrongTag<'a> {
     }
 }
 
-/// Returns whether an inner service's entity tag ends like the tag of a compressed variant.
+/// Returns whether an entity tag of the inner service ends with the suffix of a compressed variant.
 pub(crate) fn has_suffix(etag: &HeaderValue) -> bool {
     // Few tags end in the last letter of a suffix, so that most responses need no more than this.
     let opaque = etag.as_bytes().strip_suffix(b"\"").unwrap_or(etag.as_bytes());

@@ -1,4 +1,4 @@
-//! The functions that the fuzz targets call: each takes any bytes and checks invariants.
+//! Functions for the fuzz targets: each checks invariants for arbitrary input bytes.
 
 use http::header::{ACCEPT_ENCODING, IF_MATCH, IF_NONE_MATCH, IF_RANGE, RANGE};
 use http::{HeaderName, HeaderValue, Method, Request};
@@ -7,7 +7,7 @@ use crate::coding::{Coding, CodingSet};
 use crate::entity_tag::{self, StrongTag, Variant};
 use crate::request::RequestContext;
 
-/// Checks that conditional requests reach the inner service with its own entity tags.
+/// Checks that conditional requests reach the inner service with the inner service's entity tags.
 ///
 /// The lines are `Accept-Encoding`, then values of the conditions.
 ///

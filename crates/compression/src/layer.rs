@@ -35,7 +35,8 @@ impl CompressionLayer {
         self
     }
 
-    /// Sets the minimum size in bytes of a response to compress. Smaller responses hardly shrink.
+    /// Sets the minimum content length in bytes of the responses that the layer compresses. Smaller responses hardly
+    /// shrink.
     ///
     /// A response of unknown size is compressed.
     pub const fn min_size(mut self, bytes: u64) -> Self {

@@ -98,7 +98,7 @@ mod config;
 mod encoder_limit;
 mod entity_tag;
 mod future;
-/// The functions that the fuzz targets call. Not part of the public API.
+/// Functions that the fuzz targets of this crate call. Not part of the public API.
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
@@ -115,7 +115,7 @@ pub use self::future::ResponseFuture;
 pub use self::layer::CompressionLayer;
 pub use self::service::CompressionService;
 
-/// Compiles the examples of the README.
+/// Compiles the examples in the README as doc tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct ReadmeExamples;

@@ -25,10 +25,10 @@ fn has_suffix_for_text(media_type: &[u8]) -> bool {
     [&b"json"[..], b"xml", b"text", b"yaml"].iter().any(is)
 }
 
-/// Image formats that are not compressed.
+/// Image formats that are usually uncompressed, such as BMP.
 const IMAGES: [&[u8]; 4] = [b"bmp", b"vnd.microsoft.icon", b"x-icon", b"x-ms-bmp"];
 
-/// A length that is greater than that of every media type in the list.
+/// A length greater than that of every media type in the list of compressible media types.
 const LONGEST: usize = 64;
 
 /// Compressible media types other than `text/*`, images, and types with a text suffix.

@@ -1,4 +1,4 @@
-//! Selects the content coding for a request, and restores the inner service's entity tags in its conditions.
+//! Selects the content coding for a request, and restores the inner service's entity tags in the conditions.
 
 use http::header::{ACCEPT_ENCODING, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
@@ -18,7 +18,7 @@ pub(crate) struct RequestContext {
 }
 
 impl RequestContext {
-    /// Selects the coding, and replaces entity tags of variants in conditions with the inner service's tags.
+    /// Selects the content coding, and replaces entity tags of variants in conditions with the inner service's tags.
     pub(crate) fn prepare<B>(request: &mut Request<B>, enabled: CodingSet) -> Self {
         let mut preferences = Preferences::default();
         let (mut accepts, mut is_conditional, mut has_tags, mut has_variants) = (false, false, false, false);
@@ -50,12 +50,12 @@ impl RequestContext {
 pub(crate) struct NamedVariants {
     /// Whether a condition names a compressed variant, which shows that the resource is compressible.
     is_any: bool,
-    /// The inner service's entity tags of the named variants in the client's preferred coding.
+    /// The inner service's entity tags of the listed variants that have the client's preferred coding.
     preferred: Vec<Vec<u8>>,
 }
 
 impl NamedVariants {
-    /// Records a variant that a condition names. Returns whether the request can select it.
+    /// Records a compressed variant whose entity tag occurs in a condition. Returns whether the request can select it.
     fn note(&mut self, own: StrongTag<'_>, variant: Variant, preferred: Option<Coding>) -> bool {
         let Variant::Coded(coding) = variant else { return true };
         self.is_any = true;

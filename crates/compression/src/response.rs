@@ -20,15 +20,15 @@ pub(crate) fn has_whole_content(status: StatusCode) -> bool {
 /// The properties of a response header section that determine whether to compress.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Facts {
-    /// Whether the content is worth compressing, and compression is allowed.
+    /// Whether the content is compressible, and its header fields allow compression.
     pub(crate) is_compressible: bool,
     /// Whether the `ETag` could be mistaken for the entity tag of a compressed variant.
     pub(crate) has_ambiguous_tag: bool,
 }
 
 impl Facts {
-    /// Reads the properties from a response header section. Content that `is_small` is not compressed, and only the
-    /// entity tag of such a response is read.
+    /// Determines the compression properties of a response from its header section. Content that `is_small` is not
+    /// compressed, and only the entity tag of such a response is read.
     pub(crate) fn of(headers: &HeaderMap, min_size: u64, is_small: bool) -> Self {
         if is_small {
             let has_ambiguous_tag = headers.get(ETAG).is_some_and(entity_tag::has_suffix);
@@ -78,7 +78,7 @@ pub(crate) fn vary(headers: &mut HeaderMap) {
     }
 }
 
-/// Sets the `ETag` and `Vary` that a 200 would have in a response without content: 304 or 412.
+/// Sets the `ETag` and `Vary` of a response without content (304 or 412) to those of a 200 response.
 ///
 /// Returns whether that is a compressed variant. RFC 9110 §15.4.5 requires the `ETag` and `Vary` of the 200, but such a
 /// response rarely has a `Content-Type`. A tag in the request then shows that the resource is compressible.

@@ -1,4 +1,4 @@
-//! The layer in an axum router.
+//! Tests of [`CompressionLayer`] in an axum router.
 #![allow(clippy::unwrap_used)]
 
 use axum::Router;
@@ -9,7 +9,7 @@ use http_body_util::BodyExt;
 use rproxy_compression::CompressionLayer;
 use tower::ServiceExt;
 
-/// Returns an application with a document, whose PUT handler returns the received `If-Match`.
+/// Returns an axum router that serves a document, and responds to PUT with the received `If-Match`.
 fn app() -> Router {
     let document = get(async || ([("etag", "\"v1\"")], "compress me ".repeat(100)))
         .put(async |headers: HeaderMap| headers["if-match"].to_str().unwrap().to_owned());
@@ -17,7 +17,7 @@ fn app() -> Router {
 }
 
 #[tokio::test]
-async fn handlers_receive_the_entity_tags_that_they_sent() {
+async fn if_match_reaches_handlers_with_the_entity_tag_that_they_sent() {
     let request = Request::get("/").header("accept-encoding", "gzip, br").body(Body::empty()).unwrap();
     let response = app().oneshot(request).await.unwrap();
     assert_eq!((response.status(), &response.headers()["content-encoding"]), (StatusCode::OK, &"br".parse().unwrap()));

@@ -1,4 +1,4 @@
-//! Parsing of field names, with a fast path for common ones.
+//! Parsing of field names, with a fast path for common names.
 
 use http::header::{self, HeaderName, InvalidHeaderName};
 
@@ -26,7 +26,7 @@ pub fn field_name(name: &[u8]) -> Result<HeaderName, InvalidHeaderName> {
     }
 }
 
-/// Declares [`common_name`] and the list for its test.
+/// Declares [`common_name`], and the list of common names for its test.
 macro_rules! common_names {
     (standard { $($spelling:literal $lower:literal $name:ident,)+ } other { $($other:literal $other_lower:literal,)+ }) => {
         fn common_name(name: &[u8]) -> Option<HeaderName> {
@@ -35,7 +35,7 @@ macro_rules! common_names {
                 $($other | $other_lower => {
                     const NAME: HeaderName = HeaderName::from_static(match std::str::from_utf8($other_lower) {
                         Ok(name) => name,
-                        Err(_) => panic!("a name is not ASCII"),
+                        Err(_) => panic!("a common field name is not ASCII"),
                     });
                     NAME
                 })+
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn common_names_are_equal_to_parsed_ones() {
+    fn common_field_names_equal_their_parsed_forms() {
         for (spelling, lower) in COMMON_NAMES {
             assert_eq!(spelling.to_ascii_lowercase(), *lower);
             for name in [spelling, lower] {
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn other_spellings_and_invalid_names_are_parsed_like_any_other_name() {
+    fn parses_uncommon_field_names_and_rejects_invalid_ones() {
         assert_eq!(field_name(b"hOST").unwrap(), header::HOST);
         assert_eq!(field_name(b"X-Own").unwrap(), "x-own");
         for name in [&b""[..], b"a b", b"host:", b"h\xf6st", b"Host\r"] {

@@ -1,4 +1,4 @@
-//! Types and path rules that several layers of rproxy share. Without I/O, and without a layer of its own.
+//! Types and path rules that are shared by the layers of rproxy. Without I/O, and without a layer of its own.
 //!
 //! Most programs use the layer crates instead, which re-export the types of their interfaces.
 //!
@@ -37,7 +37,7 @@ pub use self::rejection::{ProxyErrorType, Rejection, RejectionDetail};
 #[cfg(feature = "tls-info")]
 pub use self::tls_info::{ClientCertificate, TlsInfo};
 
-/// Compiles the examples of the README.
+/// Compiles the examples in the README as doc tests.
 #[cfg(all(doctest, feature = "rejection"))]
 #[doc = include_str!("../README.md")]
 struct ReadmeExamples;

@@ -26,7 +26,7 @@ pub enum Decodings<'a> {
     One(Cow<'a, [u8]>),
     /// Several different decodings of the path, starting with the path itself.
     Several(Vec<Vec<u8>>),
-    /// The path has more than 256 decodings, or more than 64 KiB of them. Ordinary paths have a handful.
+    /// The path has more than 256 decodings, or decodings of more than 64 KiB in total. Ordinary paths have a handful.
     TooMany,
 }
 
@@ -94,7 +94,7 @@ pub fn without_trailing_slash(path: &[u8]) -> &[u8] {
 /// The maximum number of decodings of a path.
 const MAX_DECODINGS: usize = 256;
 
-/// The maximum total length of the decodings of a path, which bounds the work for a long path.
+/// The maximum total length of the decodings of a path, which bounds the CPU time for a long path.
 const MAX_BYTES: usize = 64 << 10;
 
 enum Spelling {
@@ -125,8 +125,8 @@ impl Spelling {
     }
 }
 
-/// Whether a byte makes a path ambiguous, alone or together with the byte before or after it. Two neighbours are
-/// ambiguous if `before` of the first and `after` of the second share a bit.
+/// Whether a byte makes a path ambiguous, alone or together with an adjacent byte. Two neighbours are ambiguous if
+/// `before` of the first and `after` of the second share a bit.
 #[derive(Clone, Copy)]
 struct Meaning {
     alone: u8,
@@ -230,7 +230,7 @@ fn decode_presentation(path: &[u8]) -> Option<Vec<u8>> {
     percent_decode(path, |byte| !structure(byte) && !byte.is_ascii_control())
 }
 
-/// Percent-decodes once those bytes for which `wanted` returns true. Decodes `%u002e` as well, like IIS.
+/// Percent-decodes, once, the bytes for which `wanted` returns `true`. Decodes `%u002e` as well, like IIS.
 fn percent_decode(path: &[u8], wanted: impl Fn(u8) -> bool) -> Option<Vec<u8>> {
     memchr::memchr(b'%', path)?;
     let mut decoded = Vec::with_capacity(path.len());
@@ -267,7 +267,7 @@ fn cut_at_nul(path: &[u8]) -> Option<Vec<u8>> {
     memchr::memchr3(0, b'\r', b'\n', path).map(|nul| path[..nul].to_vec())
 }
 
-/// Truncates the path at its last NUL, like servers that removed the NULs before it.
+/// Truncates the path at its last NUL, like servers that have removed all earlier NULs.
 fn cut_at_last_nul(path: &[u8]) -> Option<Vec<u8>> {
     memchr::memrchr(0, path).map(|nul| path[..nul].to_vec())
 }
@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn decodings_include_those_of_every_known_server() {
+    fn decodings_include_the_result_of_every_known_server() {
         for (path, decoding) in [
             ("/a/b", "/a/b"),
             ("/A/b", "/a/b"),
@@ -476,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn ordinary_paths_are_returned_without_a_copy() {
+    fn returns_ordinary_paths_without_a_copy() {
         for path in ["/", "/a", "/static/app.3f2a.css", "/a/b-c_d~e/1.2.3", "/@vite/client", "/a.b.c,d=e+f!"] {
             assert!(matches!(Decodings::of(path.as_bytes()), Decodings::One(Cow::Borrowed(_))), "{path}");
         }

@@ -9,11 +9,11 @@ use http::Uri;
 /// The class of a request target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// `http::Uri` can represent it.
+    /// The request target can be represented as [`http::Uri`].
     Valid,
     /// The request target can be represented as [`http::Uri`] after [`percent_encode`].
     Encodable,
-    /// The text is not a request target.
+    /// The text is not a valid request target.
     Malformed,
 }
 
@@ -36,7 +36,7 @@ pub fn classify(target: &[u8]) -> Class {
     }
 }
 
-/// Percent-encodes the bytes of path and query that [`http::Uri`] can't represent, and all non-ASCII bytes.
+/// Percent-encodes all non-ASCII bytes, and the bytes of path and query that [`http::Uri`] can't represent.
 #[must_use]
 pub fn percent_encode(target: &[u8]) -> Vec<u8> {
     let (authority, path, query) = split(target);
@@ -77,7 +77,7 @@ fn split(target: &[u8]) -> (&[u8], &[u8], &[u8]) {
     (authority, path, query)
 }
 
-/// Returns whether a byte is accepted in a target, encoded or not.
+/// Returns whether a request target may contain a byte, either unchanged or percent-encoded.
 #[inline]
 #[must_use]
 pub fn is_target_byte(byte: u8) -> bool {

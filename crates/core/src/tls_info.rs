@@ -19,7 +19,7 @@ pub struct TlsInfo {
     pub client_certificate: Option<ClientCertificate>,
 }
 
-/// The certificate chain of a client, which was verified in the TLS handshake.
+/// A client's certificate chain, verified in the TLS handshake.
 ///
 /// The values of header fields are created once, and shared by all requests of the connection.
 #[derive(Clone, PartialEq, Eq)]
@@ -37,7 +37,7 @@ struct Inner {
 }
 
 impl ClientCertificate {
-    /// Creates the certificate from a chain in DER that begins with the client's own certificate.
+    /// Creates a client certificate from a chain in DER that begins with the end-entity certificate.
     ///
     /// Returns `None` for an empty chain.
     #[must_use]
@@ -56,7 +56,7 @@ impl ClientCertificate {
         Some(Self { inner: Arc::new(inner) })
     }
 
-    /// Sets the subject and the fingerprint, if they are valid values of header fields.
+    /// Sets the subject and the fingerprint, if they are valid header field values.
     ///
     /// The subject has the format of RFC 4514, and the fingerprint is SHA-256 in lower-case hexadecimal.
     #[must_use]
@@ -67,7 +67,7 @@ impl ClientCertificate {
         self
     }
 
-    /// Returns the certificates that the client sent in DER, starting with its own.
+    /// Returns the certificates that the client sent in DER, beginning with the end-entity certificate.
     pub fn chain(&self) -> impl Iterator<Item = &[u8]> {
         self.inner.chain.iter().map(|certificate| &**certificate)
     }
@@ -78,7 +78,7 @@ impl ClientCertificate {
         &self.inner.leaf_field
     }
 
-    /// Returns the value of `Client-Cert-Chain` (RFC 9440 §2.2), if the chain has further certificates.
+    /// Returns the value of `Client-Cert-Chain` (RFC 9440 §2.2), if the chain has additional certificates.
     #[must_use]
     pub fn chain_field(&self) -> Option<&HeaderValue> {
         self.inner.chain_field.as_ref()
@@ -92,7 +92,7 @@ impl ClientCertificate {
         self.inner.subject.as_ref()
     }
 
-    /// Returns the SHA-256 digest of the client's own certificate in lower-case hexadecimal.
+    /// Returns the SHA-256 digest of the client's end-entity certificate in lower-case hexadecimal.
     #[must_use]
     pub fn fingerprint(&self) -> Option<&HeaderValue> {
         self.inner.fingerprint.as_ref()
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn encodes_the_chain_for_header_fields() {
+    fn encodes_the_certificate_chain_for_header_fields() {
         assert_eq!(ClientCertificate::new::<&[u8]>(&[]), None);
         let alone = ClientCertificate::new(&[b"leaf"]).unwrap();
         assert_eq!((alone.leaf_field().to_str().unwrap(), alone.chain_field()), (":bGVhZg==:", None));
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn identity_is_dropped_if_it_is_no_field_value() {
+    fn omits_a_certificate_subject_that_is_not_a_valid_field_value() {
         let certificate = ClientCertificate::new(&[b"leaf"]).unwrap();
         assert_eq!((certificate.subject(), certificate.fingerprint()), (None, None));
         let named = certificate.clone().with_identity("CN=alice", "00ff");

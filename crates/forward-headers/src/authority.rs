@@ -17,7 +17,7 @@ pub(crate) struct RequestAuthority {
     /// The host, followed by the port unless it is the default port of the scheme. `None` if there is no `Host`.
     pub(crate) host: Option<HeaderValue>,
     pub(crate) port: u16,
-    /// The authority that a trusted proxy reported, or `None` if the request's own `Host` is used.
+    /// The authority that a trusted proxy reported, or `None` if the authority is from the request's `Host`.
     pub(crate) reported: Option<Authority>,
 }
 
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn reported_authority_takes_precedence_over_host() {
+    fn authority_from_a_trusted_proxy_takes_precedence_over_host() {
         let (http, https) = (&Scheme::HTTP, &Scheme::HTTPS);
         for (reported, port, host, scheme, expected) in [
             (None, None, Some("a.example"), http, ("a.example", 80, false)),

@@ -1,4 +1,4 @@
-//! The merging of several HTTP/2 `Cookie` field lines into one for HTTP/1.1.
+//! Merges several HTTP/2 `Cookie` field lines into one for HTTP/1.1.
 
 use http::header::{COOKIE, HeaderMap, HeaderValue};
 

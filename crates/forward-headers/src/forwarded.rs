@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn forwarded_hides_addresses_if_the_client_is_hidden() {
+    fn forwarded_field_contains_no_addresses_if_the_client_is_hidden() {
         let forwarded = Forwarded { by: Some(obfuscated("edge")), hides_client: true };
         assert_eq!(
             format(&forwarded, &["192.0.2.7"], "fd00::1", "a.example"),

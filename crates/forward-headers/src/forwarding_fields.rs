@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn sends_forwarded_if_configured() {
+    async fn sends_the_forwarded_field_if_configured() {
         let config = Config { forwarded: Some(Forwarded::default()), ..Config::default() };
         let fields = [("host", "a.example:81"), ("x-forwarded-for", "2001:db8::7")];
         let headers = forwarded_headers("[fd00::1]:1", Scheme::HTTP, &fields, config).await;

@@ -1,4 +1,4 @@
-//! The functions that the fuzz targets call: each takes any bytes and checks invariants.
+//! Functions for the fuzz targets: each checks invariants for arbitrary input bytes.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -13,7 +13,7 @@ use crate::{forwarding_fields, hop_by_hop, max_forwards};
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
-/// Checks the header fields that a backend receives for arbitrary header fields of the peer.
+/// Checks the header fields that a backend receives if the peer sends arbitrary header fields.
 ///
 /// - It gets the proxy's forwarding fields, and no others.
 /// - It gets no hop-by-hop fields.
@@ -83,7 +83,7 @@ pub fn max_forwards(bytes: &[u8]) {
     }
 }
 
-/// Parses one header field per line.
+/// Parses header fields, one per line.
 fn fields(bytes: &[u8]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for line in bytes.split(|byte| *byte == b'\n') {

@@ -5,7 +5,7 @@ use http::header::{
     self, CONNECTION, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
 };
 
-/// The presence of fields that [`remove`] notices in passing, which saves a second search.
+/// The presence of fields that [`remove`] detects during its scan, so that no second search is needed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PresentFields {
     /// Whether the request has a `traceparent` or `tracestate` field.

@@ -66,7 +66,7 @@ impl ForwardHeadersLayer {
         layer
     }
 
-    /// Sets whether to hide client addresses from the upstream, such as that of a third party; default `false`.
+    /// Sets whether to hide client addresses from the upstream, such as one that a third party runs; default `false`.
     ///
     /// `X-Forwarded-For` and `X-Real-IP` are then not sent, and `Forwarded` contains `for=_hidden`.
     pub fn hide_client(mut self, hide: bool) -> Self {
@@ -87,7 +87,7 @@ impl ForwardHeadersLayer {
         self
     }
 
-    /// Sets whether to forward or create `traceparent` and `tracestate` (W3C Trace Context).
+    /// Sets the policy for `traceparent` and `tracestate` (W3C Trace Context).
     ///
     /// By default, valid ones are forwarded.
     pub fn trace_context(mut self, trace_context: TraceContext) -> Self {

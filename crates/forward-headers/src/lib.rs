@@ -95,7 +95,7 @@ mod decision;
 mod forwarded;
 mod forwarding_fields;
 mod future;
-/// The functions that the fuzz targets call. Not part of the public API.
+/// Functions that the fuzz targets of this crate call. Not part of the public API.
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
@@ -123,7 +123,7 @@ pub use self::service::ForwardHeadersService;
 pub use self::trace_context::TraceContext;
 pub use self::trust::has_forwarding_field;
 
-/// Compiles the examples of the README.
+/// Compiles the examples in the README as doc tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct ReadmeExamples;

@@ -1,4 +1,4 @@
-//! A fast filter for header field names, which excludes most names in a few instructions.
+//! A fast filter that excludes most header field names in a few instructions.
 //!
 //! A request has about fifteen fields, and usually none of them is on the lists of fields to remove.
 

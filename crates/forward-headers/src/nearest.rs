@@ -2,7 +2,7 @@
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
-/// Returns the last member of the list in a field, which the nearest hop appended.
+/// Returns the last list member of a field, which the nearest hop appended.
 pub(crate) fn last_member(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
     let line = headers.get_all(name).iter().next_back()?;
     match line.as_bytes().rsplit(|&byte| byte == b',').next() {

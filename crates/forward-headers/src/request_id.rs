@@ -23,7 +23,7 @@ impl RequestId {
         Self(HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("-")))
     }
 
-    /// Returns the request ID of a request if a [trusted peer](TrustedPeer) sent it and it is valid.
+    /// Returns the request ID of a request, if it is valid and was sent by a [trusted peer](TrustedPeer).
     pub fn of_request<B>(request: &Request<B>) -> Option<Self> {
         request.extensions().get::<TrustedPeer>()?;
         Self::of_trusted(request.headers())
@@ -76,7 +76,7 @@ mod tests {
     use uuid::{Variant, Version};
 
     #[test]
-    fn generated_ids_are_different_uuids_of_version_7_with_the_current_time() {
+    fn generated_request_ids_are_unique_version_7_uuids_with_the_current_time() {
         let before = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as u64;
         let ids: Vec<_> = (0..100).map(|_| Uuid::try_parse(RequestId::generate().as_str()).unwrap()).collect();
         let after = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as u64;

@@ -1,4 +1,4 @@
-//! A service that changes the request head, and whose future changes the response head.
+//! A service that changes the heads of requests and responses.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};

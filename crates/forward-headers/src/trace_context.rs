@@ -55,7 +55,8 @@ fn new_traceparent(id: &RequestId) -> HeaderValue {
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
 }
 
-/// Returns whether the request has exactly one `traceparent` and it is valid. Removes an invalid `tracestate` (§3.3.1).
+/// Returns whether the request has exactly one `traceparent`, with a valid value. Removes an invalid `tracestate`
+/// (§3.3.1).
 fn check(headers: &mut HeaderMap) -> bool {
     let mut lines = headers.get_all(TRACEPARENT).iter();
     let (Some(traceparent), None) = (lines.next(), lines.next()) else { return false };

@@ -271,7 +271,7 @@ mod tests {
         HeaderName::from_static("proxy"),
     ];
 
-    /// Returns those of the fields `names` that are kept if the peer has this address.
+    /// Returns the fields in `names` that the layer keeps in a request from the peer `address`.
     fn kept_fields<'a>(
         names: &[&'a str],
         trusted: Option<&TrustedPeer>,

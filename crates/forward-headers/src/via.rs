@@ -12,7 +12,7 @@ pub(crate) struct Via {
     http2: HeaderValue,
 }
 
-/// The error for a request that has passed this proxy too often.
+/// The error for a request that has passed through this proxy too many times.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct LoopDetected;
 
@@ -57,7 +57,7 @@ impl Via {
 /// The maximum number of `Via` entries that are read, which is enough to detect a loop of 14 proxies.
 const MAX_ENTRIES: usize = 128;
 
-/// The maximum number of times that one request may pass this proxy.
+/// The maximum number of times that one request may pass through this proxy.
 const MAX_PASSES: usize = 8;
 
 #[cfg(test)]
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn detects_a_loop_if_a_request_passes_more_than_eight_times() {
+    fn detects_a_loop_if_a_request_passes_through_the_proxy_more_than_eight_times() {
         let via = Via::new("edge").unwrap();
         let mut headers = headers_with("1.1 other, HTTP/2.0 EDGE (comment)");
         for _ in 0..7 {

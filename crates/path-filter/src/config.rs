@@ -13,7 +13,7 @@ pub(crate) struct Config {
     pub(crate) rewrite: Option<Rewrite>,
 }
 
-/// A function that returns the URI after an inner service has rewritten it, or `None` if it is unchanged.
+/// A function that returns the URI as rewritten by an inner service, or `None` if the URI is unchanged.
 #[derive(Clone)]
 pub(crate) struct Rewrite(pub(crate) Arc<RewriteFn>);
 

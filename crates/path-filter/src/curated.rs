@@ -2,7 +2,10 @@
 
 /// A titled group of rules in a curated list.
 pub(crate) struct Section {
-    #[cfg_attr(not(test), expect(dead_code, reason = "only the test of the reference page reads the title"))]
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the title of a rule group is used only in the test of the reference page")
+    )]
     pub(crate) title: &'static str,
     /// Globs that block paths, and globs with a leading `!` that allow paths. The last rule that matches decides. Globs
     /// and paths are compared in lower case.
@@ -34,7 +37,7 @@ mod tests {
         assert!(text == wanted, "{PAGE} is out of date; UPDATE=1 cargo test -p rproxy-path-filter updates it");
     }
 
-    /// Returns the page with `sections` inserted between the markers of the list.
+    /// Returns the reference page with `sections` inserted between the markers of the list.
     fn with_rules(page: &str, list: &str, sections: &[Section]) -> String {
         let (start, end) = (format!("<!-- {list} -->\n"), format!("<!-- /{list} -->"));
         let (before, rest) = page.split_once(&start).unwrap();

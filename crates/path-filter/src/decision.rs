@@ -11,7 +11,7 @@ use std::sync::Arc;
 pub enum PathFilterDecision {
     /// The path is blocked, but [shadow mode](crate::PathFilterLayer::shadow) forwarded the request.
     WouldBlock {
-        /// The rule that blocks the path, as it was written.
+        /// The text of the rule that blocks the path, as in the configuration.
         rule: Arc<str>,
     },
 }

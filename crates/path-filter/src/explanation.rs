@@ -1,4 +1,4 @@
-//! The explanation of a path filter decision: each decoding of the path, and the rule that decides.
+//! The explanation of a path filter decision: each decoding of the path, and the rule that blocks or allows it.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use crate::rule::Rule;
 
 pub(crate) const TOO_MANY_DECODINGS: &str = "(too many decodings)";
 
-/// The decodings of a path, and the rule that decides about each decoding.
+/// The decodings of a path, and the rule that blocks or allows each decoding.
 ///
 /// [`Display`](fmt::Display) formats them as a table.
 #[derive(Clone, Debug)]

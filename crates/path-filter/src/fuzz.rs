@@ -1,4 +1,4 @@
-//! The functions that the fuzz targets call: each takes any bytes and checks invariants.
+//! Functions for the fuzz targets: each checks invariants for arbitrary input bytes.
 
 use std::sync::LazyLock;
 
@@ -6,7 +6,7 @@ use crate::PathRules;
 
 static LISTS: LazyLock<[PathRules; 2]> = LazyLock::new(|| [PathRules::sensitive(), PathRules::strict()]);
 
-/// Checks that percent-encoding one character of a blocked path does not allow the path.
+/// Checks that a blocked path stays blocked if one of its characters is percent-encoded.
 ///
 /// The first byte selects the character.
 pub fn path(bytes: &[u8]) {
@@ -37,7 +37,7 @@ fn check_encoding(rules: &PathRules, at: u8, path: &str) {
     }
 }
 
-/// Checks that `blocking_rule` and `explain` agree for every list of rules that parses.
+/// Checks that `blocking_rule` and `explain` agree for every valid list of rules.
 pub fn rules(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else { return };
     let (list, path) = text.split_once('\n').filter(|(_, path)| path.starts_with('/')).unwrap_or((text, "/a"));

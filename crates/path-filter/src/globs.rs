@@ -63,13 +63,13 @@ fn compile(globs: &[(usize, &str)]) -> Result<Globs, PathRulesError> {
     Ok(Globs { set: set.build().map_err(|cause| error("(all globs combined)", cause))?, rules: indices })
 }
 
-/// Returns the glob and, for `/directory/**`, also `/directory`, which globset does not match.
+/// Returns the glob, and for `/directory/**` also `/directory`, which globset does not match.
 pub(crate) fn with_folder(glob: &str) -> impl Iterator<Item = String> {
     let folder = glob.strip_suffix("/**").filter(|folder| !folder.is_empty() && *folder != "**");
     std::iter::once(glob.to_owned()).chain(folder.map(str::to_owned))
 }
 
-/// Parses a glob in lower case. `empty_alternates` allows an empty choice, as in `{,-b}`.
+/// Parses a glob, which must be in lower case. `empty_alternates` allows an empty choice, as in `{,-b}`.
 ///
 /// Globs and paths are in lower case, so that globset can look up extensions and names in hash tables. Case-insensitive
 /// globs would need a regex.

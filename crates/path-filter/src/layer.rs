@@ -59,7 +59,7 @@ impl PathFilterLayer {
         self
     }
 
-    /// Also checks the path after it is rewritten by an inner service, such as one that strips a prefix.
+    /// Also checks the path as rewritten by an inner service, such as one that strips a prefix.
     ///
     /// A request is rejected if the rules block the path that the client sent or the path of the URI that `rewrite`
     /// returns. `None` means that the path does not change.

@@ -116,7 +116,7 @@ mod default_paths;
 mod error;
 mod explanation;
 mod future;
-/// The functions that the fuzz targets call. Not part of the public API.
+/// Functions that the fuzz targets of this crate call. Not part of the public API.
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
@@ -140,7 +140,7 @@ pub use self::layer::PathFilterLayer;
 pub use self::rules::{PathRules, PathRulesBuilder};
 pub use self::service::PathFilterService;
 
-/// Compiles the examples of the README.
+/// Compiles the examples in the README as doc tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct ReadmeExamples;

@@ -1,4 +1,4 @@
-//! A prefilter that searches a path for the literal texts of all globs. Most paths contain none of it.
+//! A fast prefilter that searches a path for the literal texts of all globs. Most paths contain none of it.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -73,7 +73,7 @@ fn alternatives(glob: &str) -> Vec<String> {
     }
 }
 
-/// Splits a glob at its first brace expression into the text before, the choices, and the text after.
+/// Splits a glob into the text before its first brace expression, the choices, and the text after it.
 fn choice(glob: &str) -> Option<(&str, Vec<&str>, &str)> {
     let (mut depth, mut open, mut start, mut choices) = (0, 0, 0, Vec::new());
     for (at, byte) in outside_of_classes(glob) {

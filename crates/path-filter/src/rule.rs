@@ -9,7 +9,7 @@ use crate::globs::{build_glob, with_folder};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Rule {
-    /// The glob, as it was written.
+    /// The text of the glob, as in the configuration.
     pub(crate) glob: Arc<str>,
     pub(crate) is_blocking: bool,
 }
@@ -19,7 +19,7 @@ impl Rule {
     pub(crate) fn new(glob: &str, is_blocking: bool) -> Result<Self, PathRulesError> {
         let error = |reason: &str| PathRulesError::InvalidGlob { glob: glob.to_owned(), reason: reason.to_owned() };
         if !glob.starts_with(['/', '*']) {
-            return Err(error("it must begin with / or *"));
+            return Err(error("a glob must begin with / or *"));
         }
         for glob in with_folder(&normalized(glob)) {
             build_glob(&glob).map_err(|cause| error(&cause.kind().to_string()))?;

@@ -122,7 +122,7 @@ impl PathRules {
         }
     }
 
-    /// Returns each decoding of `path`, and the rule that decides about it.
+    /// Returns each decoding of `path`, and the rule that blocks or allows the decoding.
     ///
     /// # Examples
     ///
@@ -154,7 +154,7 @@ impl PathRules {
         rule.is_blocking.then(|| Arc::clone(&rule.glob))
     }
 
-    /// Returns the last rule that matches.
+    /// Returns the last rule that matches a decoding.
     fn last_match(&self, decoding: &[u8]) -> Option<&Rule> {
         self.lists.iter().rev().find_map(|list| list.last_match(decoding))
     }
@@ -240,7 +240,7 @@ impl PathRulesBuilder {
         Ok(())
     }
 
-    /// Compiles the rules.
+    /// Compiles the rules into [`PathRules`].
     ///
     /// # Errors
     ///

@@ -14,7 +14,7 @@ fn paths(corpus: &str) -> impl Iterator<Item = &str> {
     corpus.lines().filter(|line| line.starts_with('/'))
 }
 
-/// Returns the paths in `corpus` for which the decision of the rules is wrong.
+/// Returns the paths in `corpus` for which the decision of the rules differs from `is_blocked`.
 fn mistakes<'a>(rules: &PathRules, corpus: &'a str, is_blocked: bool) -> Vec<&'a str> {
     paths(corpus).filter(|path| rules.blocking_rule(path).is_some() != is_blocked).collect()
 }

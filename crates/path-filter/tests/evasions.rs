@@ -4,7 +4,7 @@
 use rproxy_path_filter::PathRules;
 
 #[test]
-fn blocks_names_that_a_server_restores_by_decoding_or_truncation() {
+fn blocks_paths_that_a_server_decodes_or_truncates_to_a_blocked_name() {
     let rules = PathRules::sensitive();
     for path in [
         // Several levels of encoding.
@@ -41,7 +41,7 @@ fn blocks_names_that_a_server_restores_by_decoding_or_truncation() {
     }
 }
 
-/// Traversal is blocked for every form of `..` in `corpus/parents.txt` and of `/` in `corpus/slashes.txt`.
+/// Path traversal is blocked for every form of `..` and `/` in `corpus/parents.txt` and `corpus/slashes.txt`.
 #[test]
 fn blocks_traversal_out_of_an_allowed_directory_in_any_encoding() {
     let rules = PathRules::builder().block("/private/**").unwrap().allow("/private/ok/**").unwrap().build().unwrap();
@@ -72,7 +72,7 @@ fn blocks_a_file_if_the_path_contains_encoded_slashes_and_dot_segments() {
 }
 
 #[test]
-fn matches_paths_of_all_scripts_case_insensitively() {
+fn matches_non_ascii_paths_case_insensitively() {
     let rules = PathRules::builder().block("/Приват/**").unwrap().build().unwrap();
     for path in ["/приват/x", "/ПРИВАТ/x", "/%D0%9F%D0%A0%D0%98%D0%92%D0%90%D0%A2"] {
         assert!(rules.blocking_rule(path).is_some(), "{}", rules.explain(path));

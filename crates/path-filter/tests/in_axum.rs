@@ -1,4 +1,4 @@
-//! The layer in an axum router.
+//! Tests of [`PathFilterLayer`] in an axum router.
 #![allow(clippy::unwrap_used)]
 
 use axum::Router;
@@ -42,7 +42,7 @@ async fn shadow_mode_forwards_blocked_paths_and_records_the_decision() {
 }
 
 #[tokio::test]
-async fn forwards_allowed_path_without_a_decision() {
+async fn forwards_allowed_path_without_recording_a_decision() {
     let response = get(app(PathFilterLayer::new(PathRules::sensitive())), "/index.html").await;
     assert_eq!(response.status(), StatusCode::OK);
     assert!(response.extensions().get::<PathFilterDecision>().is_none());

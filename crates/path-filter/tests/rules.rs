@@ -347,7 +347,7 @@ fn custom_rules_add_paths_and_exemptions_to_the_curated_list() {
 }
 
 #[test]
-fn lists_combine_default_strict_and_globs_in_order() {
+fn rule_lists_combine_list_names_and_globs_in_order() {
     // `.DS_Store` is in the strict list, `.env` in both.
     for (list, ds_store, env, private) in [
         ("default", false, true, false),
@@ -374,7 +374,7 @@ fn lists_combine_default_strict_and_globs_in_order() {
 }
 
 #[test]
-fn well_known_uris_are_always_allowed_but_secrets_below_them_are_not() {
+fn allows_well_known_uris_but_blocks_secrets_below_them() {
     for rules in [PathRules::sensitive(), PathRules::strict()] {
         for path in
             ["/.well-known", "/.well-known/", "/.well-known/new-registration", "/x/.well-known/acme-challenge/a-_b"]
@@ -387,7 +387,7 @@ fn well_known_uris_are_always_allowed_but_secrets_below_them_are_not() {
     }
 }
 
-/// Exemptions do not apply below paths that can be files, because PHP prints the file for a script below it.
+/// Exemptions do not apply below a secret file, because PHP sends the file `/a` in response to `/a/x.php`.
 #[test]
 fn exemptions_for_user_files_do_not_apply_to_traversal_or_scripts_below_secrets() {
     let rules = PathRules::sensitive();
@@ -426,7 +426,7 @@ fn rule_list_errors_contain_the_entry_and_the_accepted_forms() {
 }
 
 #[test]
-fn explanation_lists_decodings_and_the_rules_that_decide() {
+fn explanation_lists_the_decodings_and_their_deciding_rules() {
     let text = PathRules::sensitive().explain("/a/%2e%2e/.env").to_string();
     assert!(text.starts_with("/a/%2e%2e/.env: blocked\n"), "{text}");
     assert!(text.contains("  /.env  blocked by **/.env\n"), "{text}");

@@ -12,7 +12,7 @@ use pin_project_lite::pin_project;
 use crate::in_flight::Permit;
 
 pin_project! {
-    /// The response body of the inner service, or of a rejection.
+    /// The body of the inner service's response, or of a response to a rejected request.
     ///
     /// With [`max_in_flight`](crate::RateLimitLayerBuilder::max_in_flight), the request is in flight until this body
     /// ends or is dropped.

@@ -39,7 +39,7 @@ pub struct RateLimitLayerBuilder<K = ClientKey> {
     legacy_fields: bool,
     max_keys: usize,
     time: Time,
-    /// The first error that a setter detected, which `build` returns.
+    /// The first error detected by a setter, to be returned by `build`.
     error: Option<RateLimitLayerError>,
 }
 
@@ -123,7 +123,7 @@ impl<K> RateLimitLayerBuilder<K> {
         self
     }
 
-    /// Adds a policy: a second quota with a separate key for the same requests.
+    /// Adds a policy: an additional quota with a separate key for the same requests.
     ///
     /// A request is forwarded if all policies allow it. If one rejects it, none is charged for it. The name follows the
     /// rules of [`name`](Self::name).
@@ -194,7 +194,7 @@ impl<K> RateLimitLayerBuilder<K> {
         self
     }
 
-    /// Keeps the quota state in `store`, which several processes can share.
+    /// Keeps the quotas in `store`, which can be shared by several processes.
     ///
     /// `fallback` decides about requests that the store fails to charge.
     ///
@@ -228,7 +228,7 @@ impl<K> RateLimitLayerBuilder<K> {
         self
     }
 
-    /// Exempts requests for which `exempt` returns `true`, such as health checks.
+    /// Sets the function that returns whether a request, such as a health check, is exempt from the rate limit.
     pub fn exempt<F>(mut self, exempt: F) -> Self
     where
         F: Fn(&Parts) -> bool + Send + Sync + 'static,
@@ -401,7 +401,7 @@ pub enum RateLimitLayerError {
     /// Two policies have the same name.
     #[error("duplicate policy name {name:?}: each policy needs a unique name")]
     DuplicateName {
-        /// The rejected policy name.
+        /// The duplicate policy name.
         name: String,
     },
     /// The prefix of an IPv6 tier is longer than an IPv6 address.

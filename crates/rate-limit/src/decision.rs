@@ -1,4 +1,4 @@
-//! The decision about a request, for logs and metrics.
+//! The rate limiter's decision about a request, for logs and metrics.
 
 use std::cmp::Reverse;
 use std::num::NonZeroU32;
@@ -14,19 +14,19 @@ use crate::key::MissingKeyError;
 pub enum RateLimitDecision {
     /// The request was within its quota and was forwarded.
     Allowed {
-        /// The number of additional requests that the key can send immediately.
+        /// The number of additional requests that the quota of the key allows immediately.
         remaining: u32,
     },
     /// The request exceeded its quota and was rejected with 429.
     Rejected {
-        /// The time until the quota allows the request again. `Retry-After` is this value, rounded up.
+        /// The time until the quota allows the request. `Retry-After` is this value, rounded up.
         retry_after: Duration,
     },
     /// The request exceeded its quota, but shadow mode forwarded it.
     ///
     /// See [`RateLimitLayerBuilder::shadow`](crate::RateLimitLayerBuilder::shadow).
     WouldReject {
-        /// The time until the quota allows such a request again.
+        /// The time until the quota would allow the request.
         retry_after: Duration,
     },
     /// The key reached its in-flight limit, so the request was rejected with 429.
@@ -56,7 +56,7 @@ impl RateLimitDecision {
         }
     }
 
-    /// Returns the sort key for the severity of the decision: the greatest is the most severe.
+    /// Returns the severity of the decision as a sort key; the greatest key is the most severe.
     ///
     /// It is the decision with the longest wait, and among these the one with the fewest remaining requests.
     pub(crate) fn severity(&self) -> (Duration, Reverse<u32>) {
@@ -70,7 +70,7 @@ impl RateLimitDecision {
         }
     }
 
-    /// Converts a rejection into the decision that shadow mode reports.
+    /// Converts the decision to reject into the decision that shadow mode reports.
     pub(crate) fn into_shadow(self) -> Self {
         match self {
             Self::Rejected { retry_after } => Self::WouldReject { retry_after },
@@ -81,5 +81,5 @@ impl RateLimitDecision {
     }
 }
 
-/// The `Retry-After` of rejections whose end is unknown, such as those by the in-flight limit.
+/// The `Retry-After` of rejections with an unknown waiting time, such as those by the in-flight limit.
 pub(crate) const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(1);

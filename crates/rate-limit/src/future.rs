@@ -40,7 +40,7 @@ pin_project! {
     }
 }
 
-/// A request that is forwarded to the inner service when the store allows it.
+/// A request that is forwarded to the inner service once the store allows the request.
 struct PendingCall<S, R> {
     check: StoreCheck,
     /// The inner service instance whose `poll_ready` returned ready.

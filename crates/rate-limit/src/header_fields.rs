@@ -90,7 +90,7 @@ impl HeaderFields {
 pub(crate) struct PolicyName(Arc<str>);
 
 impl PolicyName {
-    /// Validates a policy name, and returns `None` if it is empty, too long, or contains other characters.
+    /// Validates a policy name: 1 to 64 printable ASCII characters except quotes and backslashes.
     pub(crate) fn new(name: &str) -> Option<Self> {
         // RFC 9651 §3.3.3: a string has no other characters, and quotes and backslashes would need escapes.
         let is_plain = |byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
@@ -113,7 +113,7 @@ impl Default for PolicyName {
     }
 }
 
-/// Rounds up to whole seconds, at least one, so that clients do not retry too early.
+/// Rounds a waiting time up to whole seconds, at least one, so that clients do not retry too early.
 fn whole_seconds(duration: Duration) -> u64 {
     duration.as_secs().saturating_add((duration.subsec_nanos() > 0).into()).max(1)
 }

@@ -18,7 +18,7 @@ pub(crate) struct InFlight {
 
 type Counts = HashMap<Fingerprint, u32, BuildHasherDefault<IdentityHasher>>;
 
-/// A permit for one request, which counts as in flight until the permit is dropped.
+/// A permit for one request; the request counts as in flight until the permit is dropped.
 pub(crate) struct Permit {
     in_flight: Arc<InFlight>,
     key: Fingerprint,
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_each_key_to_the_maximum_of_in_flight_requests() {
+    fn limits_in_flight_requests_per_key() {
         let in_flight = in_flight(2);
         let (key, other) = (Fingerprint::new(7), Fingerprint::new(8));
         let first = in_flight.acquire(key);

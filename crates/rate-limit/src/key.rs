@@ -81,7 +81,7 @@ pub struct ClientKey {
 }
 
 impl ClientKey {
-    /// Sets the length of the IPv4 prefix that clients are counted by; default 32.
+    /// Sets the length of the IPv4 prefix by which clients are counted; default 32.
     ///
     /// The maximum is 32.
     pub const fn ipv4_prefix(mut self, bits: u8) -> Self {
@@ -95,7 +95,7 @@ impl ClientKey {
         self
     }
 
-    /// Sets the length of the IPv6 prefix that clients are counted by; default 64.
+    /// Sets the length of the IPv6 prefix by which clients are counted; default 64.
     ///
     /// The maximum is 128.
     pub const fn ipv6_prefix(mut self, bits: u8) -> Self {

@@ -31,7 +31,7 @@ pub(crate) struct KeyTable {
     max_buckets: usize,
 }
 
-/// A request as the key table stores it: the key and the cost.
+/// A request in the form that the key table stores: its key and its cost.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Access {
     pub(crate) key: Fingerprint,
@@ -80,7 +80,7 @@ impl KeyTable {
         self.shards.get_or_init(|| (0..SHARDS).map(|_| Shard::new()).collect())
     }
 
-    /// Returns the number of slots of the table at its maximum size.
+    /// Returns the maximum number of slots of the table.
     pub(crate) fn max_keys(&self) -> usize {
         self.max_buckets * WAYS * SHARDS
     }

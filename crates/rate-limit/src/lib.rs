@@ -151,7 +151,7 @@ pub use self::redis::{RedisStats, RedisStore, RedisUrlError};
 pub use self::service::RateLimitService;
 pub use self::store::{Charge, ChargeOutcome, RateLimitStore, StoreError, StoreFallback, StoreFuture, StoreObserver};
 
-/// Compiles the examples of the README.
+/// Compiles the examples in the README as doc tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct ReadmeExamples;

@@ -17,7 +17,7 @@ use crate::quota::Quota;
 use crate::store::{Charge, ChargeOutcome, key_bytes};
 use crate::time::Time;
 
-/// A quota and the amount that each key has used.
+/// A quota, and the used part of the quota per key.
 pub(crate) struct Limiter {
     config: LimiterConfig,
     fields: HeaderFields,
@@ -33,7 +33,7 @@ pub(crate) struct LimiterConfig {
     pub(crate) name: PolicyName,
     pub(crate) max_keys: usize,
     pub(crate) time: Time,
-    /// The maximum random time that is added to `Retry-After`.
+    /// The maximum random time to add to `Retry-After`.
     pub(crate) jitter: Duration,
     /// Whether to send the `X-RateLimit-*` fields.
     pub(crate) legacy_fields: bool,
@@ -54,7 +54,7 @@ impl Limiter {
         Fingerprint::new(self.hasher.hash_one(key))
     }
 
-    /// Returns the charge that a request sends to a [store](crate::RateLimitStore).
+    /// Returns the charge to send to a [store](crate::RateLimitStore) for a request.
     pub(crate) fn charge<K: Hash>(&self, key: &K, cost: NonZeroU32) -> Charge {
         let quota = self.config.quota;
         Charge { policy: self.config.name.text(), key: key_bytes(key), quota, cost: cost.min(quota.burst_size()) }
@@ -72,7 +72,7 @@ impl Limiter {
         RateLimitDecision::Rejected { retry_after: wait.saturating_add(self.jitter(key, wait)) }
     }
 
-    /// Decides about a request with this cost, and charges an allowed request to its key.
+    /// Decides whether to allow a request with this cost, and charges an allowed request to its key.
     ///
     /// A cost above the burst counts as the whole burst. The request would otherwise never be allowed, although
     /// `Retry-After` asks the client to retry.
@@ -105,7 +105,7 @@ impl Limiter {
         interval.saturating_mul(cost.get().into())
     }
 
-    /// Returns the random part of a `Retry-After`. The hash is random to clients because its seed is secret.
+    /// Returns the random time to add to a `Retry-After`. The hash is random to clients because its seed is secret.
     fn jitter(&self, key: Fingerprint, wait: Duration) -> Duration {
         match u64::try_from(self.config.jitter.as_nanos()).unwrap_or(u64::MAX) {
             0 => Duration::ZERO,
@@ -113,7 +113,7 @@ impl Limiter {
         }
     }
 
-    /// Writes the header fields that describe the decision to the client.
+    /// Writes the rate limit header fields that inform the client of the decision.
     pub(crate) fn write_fields(&self, decision: &RateLimitDecision, headers: &mut HeaderMap) {
         match *decision {
             RateLimitDecision::Allowed { remaining } => self.fields.write_allowed(remaining, headers),
@@ -295,7 +295,7 @@ mod tests {
         }
 
         #[test]
-        fn decides_like_the_state_store_of_governor(
+        fn makes_the_same_decisions_as_governor(
             requests in proptest::collection::vec((0..40u128, 0..300u64), 1..400),
             rate in 1..50u32,
             burst in 1..10u32,

@@ -25,7 +25,7 @@ pub(crate) struct Policies<K> {
     pub(crate) exempt: Option<HeadFn<bool>>,
     pub(crate) refund: Option<RefundFn>,
     pub(crate) in_flight: Option<Arc<InFlight>>,
-    /// The shared store of the quotas, or `None` if they are in the memory of this process.
+    /// The shared store of the quotas, or `None` if the quotas are in the memory of this process.
     pub(crate) store: Option<Arc<StoreConfig>>,
 }
 
@@ -48,7 +48,7 @@ pub(crate) struct Policy {
 pub(crate) trait DynKey: Send + Sync {
     fn fingerprint(&self, head: &Parts, limiter: &Limiter) -> Result<Option<Fingerprint>, MissingKeyError>;
 
-    /// Returns the fingerprint of the request's key, and the charge for a store.
+    /// Returns the fingerprint of the request's key, and the charge to send to a store.
     fn charge(
         &self,
         head: &Parts,
@@ -75,12 +75,12 @@ where
     }
 }
 
-/// The result of a check of a request against the policies.
+/// The result of checking a request against the policies.
 pub(crate) enum Check {
     /// The request is exempt, has cost 0, or has no key.
     Unlimited,
     Decided(Verdict),
-    /// The request is being charged to a store, which decides about it.
+    /// The request is being charged to a store, which decides whether to allow it.
     Pending(StoreCheck),
 }
 
@@ -108,7 +108,7 @@ impl Verdict {
         Some(Self { each_policy: (decisions.len() > 1).then(|| decisions.into()), ..verdict })
     }
 
-    /// Makes the request refundable by its response, if the request was charged.
+    /// Allows the response to refund the request, if the request was charged.
     pub(crate) fn refundable(
         self,
         is_due: Option<&RefundFn>,

@@ -130,7 +130,7 @@ impl Quota {
     }
 }
 
-/// The error for numbers that are not a valid [`Quota`].
+/// The error for an invalid [`Quota`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum QuotaError {

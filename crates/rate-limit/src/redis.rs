@@ -105,7 +105,7 @@ impl RedisStore {
         Self { timeout, ..self }
     }
 
-    /// Returns counters of the store's requests and connections, which all clones share.
+    /// Returns the counters of requests and connections, which are shared by all clones of the store.
     pub fn stats(&self) -> RedisStats {
         self.connections.stats()
     }

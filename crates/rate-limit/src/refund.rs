@@ -1,4 +1,4 @@
-//! Refunds of charges, which depend on the response.
+//! Refunds of charges, which are decided when the response head is available.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;

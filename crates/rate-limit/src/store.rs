@@ -1,4 +1,4 @@
-//! Stores for quotas that several processes share.
+//! Stores for quotas that are shared by several processes.
 
 use std::error::Error;
 use std::fmt;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::quota::Quota;
 
-/// A store for quotas that several processes share.
+/// A store for quotas that are shared by several processes.
 ///
 /// By default a [`RateLimitLayer`](crate::RateLimitLayer) counts in the memory of its process, which is faster than any
 /// store. `RedisStore`, with the feature `redis`, is a store in Redis or Valkey.
@@ -81,10 +81,10 @@ pub trait RateLimitStore: Send + Sync + 'static {
     }
 }
 
-/// The future that [`RateLimitStore::charge`] returns.
+/// The future returned by [`RateLimitStore::charge`].
 pub type StoreFuture = Pin<Box<dyn Future<Output = Result<Vec<ChargeOutcome>, StoreError>> + Send>>;
 
-/// An observer of store results, which [`on_store_result`](crate::RateLimitLayerBuilder::on_store_result) sets.
+/// An observer of store results, set by [`on_store_result`](crate::RateLimitLayerBuilder::on_store_result).
 #[derive(Clone, Default)]
 pub struct StoreObserver(Option<Arc<ObserveFn>>);
 
@@ -161,7 +161,7 @@ impl fmt::Debug for Charge {
 pub enum ChargeOutcome {
     /// The quota of the key allows the request.
     Allowed {
-        /// The number of further requests that the key could send at once.
+        /// The number of additional requests that the quota of the key allows immediately.
         remaining: u32,
     },
     /// The request exceeds the quota of the key.
@@ -189,13 +189,13 @@ pub enum StoreFallback {
 #[non_exhaustive]
 pub enum StoreError {
     /// The store did not respond in time.
-    #[error("no response from the store within {0:?}")]
+    #[error("no response from the rate limit store within {0:?}")]
     TimedOut(Duration),
     /// The store is not connected, so the request to the store was not sent.
-    #[error("not connected")]
+    #[error("not connected to the rate limit store")]
     NotConnected,
-    /// Too many requests are waiting for the store, so the request was not sent.
-    #[error("too many pending requests to the store")]
+    /// Too many requests are waiting for the store, so this request to the store was not sent.
+    #[error("too many pending requests to the rate limit store")]
     Overloaded,
     /// The store failed for another reason.
     #[error(transparent)]
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn ip_address_key_fits_into_the_typical_key_length() {
+    fn ip_address_keys_are_not_longer_than_the_typical_key_length() {
         for address in ["192.0.2.1", "2001:db8::1"] {
             let key = key_bytes(&address.parse::<IpAddr>().unwrap());
             assert!(key.len() <= TYPICAL_KEY_LEN, "{}", key.len());

@@ -1,4 +1,4 @@
-//! A check of a request against a store.
+//! The check of a request against the quotas in a store.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -25,7 +25,7 @@ impl fmt::Debug for StoreConfig {
     }
 }
 
-/// A pending charge to a store, which resolves to a verdict even if the store fails.
+/// A pending charge to a store, which resolves to a verdict even if the charge fails.
 pub(crate) struct StoreCheck {
     outcomes: StoreFuture,
     config: Arc<StoreConfig>,
@@ -38,7 +38,7 @@ pub(crate) struct StoreCheck {
 }
 
 impl StoreCheck {
-    /// Starts to charge the request to the store.
+    /// Starts charging the request to the store.
     ///
     /// `charges` and `keys` name the same keys in the same order, at least one.
     pub(crate) fn new(
@@ -56,14 +56,15 @@ impl StoreCheck {
         Self { permit, ..self }
     }
 
-    /// Polls until the store or the fallback has decided about the request. Returns `None` if it was returned before.
+    /// Polls for the decision of the store or of the fallback about the request. Returns `None` if it was returned
+    /// before.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Verdict>> {
         let outcomes =
             ready!(self.outcomes.as_mut().poll(cx)).and_then(|outcomes| match outcomes.len() == self.keys.len() {
                 true => Ok(outcomes),
-                false => Err(StoreError::Failed(
-                    "the store returned a number of outcomes that differs from the number of charges".into(),
-                )),
+                false => {
+                    Err(StoreError::Failed("the rate limit store returned fewer or more outcomes than charges".into()))
+                }
             });
         self.config.observer.observe(outcomes.as_ref().map(drop));
         let keys = std::mem::take(&mut self.keys);

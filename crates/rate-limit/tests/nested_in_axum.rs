@@ -1,4 +1,4 @@
-//! The layer inside of `Router::nest`, which strips a prefix from the path.
+//! Tests of the layer inside `Router::nest`, which strips a prefix from the path.
 #![cfg(feature = "axum")]
 #![allow(clippy::unwrap_used)]
 

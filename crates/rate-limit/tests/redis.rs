@@ -1,4 +1,4 @@
-//! Tests of quotas in a Redis server that is slow, fails and restarts.
+//! Tests of quotas in a Redis server that responds slowly, fails or restarts.
 #![cfg(feature = "redis")]
 #![allow(clippy::unwrap_used)]
 
@@ -82,7 +82,7 @@ async fn layers_with_the_same_redis_server_share_quotas() {
 }
 
 #[tokio::test]
-async fn sends_the_same_header_fields_with_and_without_a_store() {
+async fn sends_the_same_rate_limit_fields_with_and_without_a_store() {
     let Some(server) = Server::start() else { return };
     let (layer, _) = new_layer(&server, StoreFallback::Closed);
     for remaining in (0..5).rev() {
@@ -140,7 +140,7 @@ async fn sends_the_script_again_after_a_script_flush() {
 }
 
 #[tokio::test]
-async fn redis_store_refunds_in_the_background() {
+async fn redis_store_refunds_quota_in_the_background() {
     let Some(server) = Server::start() else { return };
     let failures = Arc::new(AtomicU64::new(0));
     let (builder, store) = new_builder(&server, StoreFallback::Open);

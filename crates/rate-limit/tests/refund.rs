@@ -26,7 +26,7 @@ struct TestResponse {
     decision: Option<RateLimitDecision>,
 }
 
-/// The part of the response head that decides about a refund.
+/// The part of the response head that determines whether the request is refunded.
 #[derive(Clone, Copy)]
 struct FromCache;
 
@@ -129,7 +129,7 @@ async fn in_flight_limit_also_counts_refunded_requests() {
     assert_eq!(response.decision, Some(RateLimitDecision::TooManyInFlight));
 }
 
-/// A store that allows or fails all requests, and records the refunds.
+/// A store that allows all requests or returns an error for all, and records the refunds.
 #[derive(Clone, Default)]
 struct RecordingStore {
     is_failing: bool,
@@ -169,7 +169,7 @@ async fn store_receives_the_charged_cost_as_refund() {
     assert_eq!(hit.limits, ["\"default\";r=4", "\"all\";r=4"]);
     let two = NonZeroU32::new(2).unwrap();
     assert_eq!(*store.refunds.lock().unwrap(), [("default".to_owned(), two), ("all".to_owned(), two)]);
-    assert_eq!(*failures.lock().unwrap(), ["too many pending requests to the store"]);
+    assert_eq!(*failures.lock().unwrap(), ["too many pending requests to the rate limit store"]);
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Tests of the layer from the perspective of the client and of the inner service.
+//! Tests of the layer as observed by the client and by the inner service.
 #![allow(clippy::unwrap_used)]
 
 use std::convert::Infallible;
@@ -175,7 +175,7 @@ async fn missing_client_ip_causes_500_and_a_decision_that_names_the_layer() {
 }
 
 #[tokio::test]
-async fn clones_of_a_layer_share_their_counts() {
+async fn clones_of_a_layer_share_their_request_counts() {
     let layer = layer(QUOTA);
     let mut last = StatusCode::OK;
     for layer in [layer.clone(), layer.clone(), layer] {
@@ -214,7 +214,7 @@ async fn propagates_inner_service_errors() {
 }
 
 #[tokio::test]
-async fn is_ready_only_if_the_inner_service_is_ready() {
+async fn rate_limit_service_is_ready_only_if_the_inner_service_is_ready() {
     let (mock, mut handle) = tower_test::mock::pair::<Request<()>, Response<String>>();
     let mut service = tower_test::mock::Spawn::new(RateLimitLayer::new(QUOTA).layer(mock));
     handle.allow(0);
@@ -387,7 +387,7 @@ async fn limits_requests_in_flight_until_their_bodies_end() {
 }
 
 #[tokio::test]
-async fn rejected_and_cancelled_requests_are_not_in_flight() {
+async fn rejected_and_cancelled_requests_do_not_count_as_in_flight() {
     let layer = RateLimitLayer::builder(Quota::per_hour(1).burst(3)).max_in_flight(1).build().unwrap();
     // The client disconnects before the response.
     let never = service_fn(|_: Request<()>| std::future::pending::<Result<Response<String>, Infallible>>());

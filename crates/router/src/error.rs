@@ -12,7 +12,7 @@ pub enum RouterError {
         /// The reason that the text is invalid.
         reason: &'static str,
     },
-    /// The text is not a path pattern.
+    /// The text is not a valid path pattern.
     #[error("bad path {path:?}: {reason}")]
     Path {
         /// The invalid text.
@@ -29,15 +29,15 @@ pub enum RouterError {
     /// Another route of the site has the same path and method, so that no request reaches this route.
     #[error("unreachable route: another route already has {path:?}{}", method.as_ref().map(|method| format!(" with {method}")).unwrap_or_default())]
     DuplicateRoute {
-        /// The path pattern that both routes have.
+        /// The path pattern of both routes.
         path: String,
-        /// The method that both routes have, or `None` if the routes apply to all methods.
+        /// The method of both routes, or `None` if the routes apply to all methods.
         method: Option<http::Method>,
     },
     /// The route has no path.
     #[error("a route needs at least one path")]
     NoPath,
-    /// A route was added before the first host.
+    /// A route was added before any host.
     #[error("a route must be added after its host")]
     NoHost,
 }

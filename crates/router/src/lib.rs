@@ -79,7 +79,7 @@ pub use self::host::{HostPattern, request_host};
 pub use self::router::{RouteMatch, Router};
 pub use self::table::{Found, Route, RouteTable};
 
-/// Compiles the examples of the README.
+/// Compiles the examples in the README as doc tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct ReadmeExamples;

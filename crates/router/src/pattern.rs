@@ -8,7 +8,7 @@ use rproxy_core::path;
 
 use crate::error::RouterError;
 
-/// A path pattern, which matches [comparable] paths.
+/// A pattern that matches request paths in [comparable] form.
 #[derive(Clone, Debug)]
 pub(crate) struct PathPattern {
     text: Box<str>,
@@ -20,7 +20,7 @@ enum Kind {
     Exact,
     /// A pattern such as `/api/**`, with the length of the prefix `/api`.
     Prefix(usize),
-    /// A glob; if it ends in `/**`, also the glob without that ending.
+    /// A glob, and if the glob ends in `/**`, also the glob without this ending.
     Glob(Box<GlobMatcher>, Option<Box<GlobMatcher>>),
 }
 
@@ -31,7 +31,7 @@ impl PathPattern {
     pub(crate) fn parse(text: &str) -> Result<Self, RouterError> {
         let error = |reason: String| RouterError::Path { path: text.to_owned(), reason };
         if !text.starts_with(['/', '*']) {
-            return Err(error("must begin with / or *".to_owned()));
+            return Err(error("a path pattern must begin with / or *".to_owned()));
         }
         if text.contains('%') {
             return Err(error("a path pattern must not contain percent-encoding".to_owned()));
@@ -81,7 +81,7 @@ impl PathPattern {
         }
     }
 
-    /// Returns the sort key: exact paths, then the longest literal prefix, then patterns without `**`.
+    /// Returns the sort key: exact paths, then longer literal prefixes, then patterns without `**`.
     pub(crate) fn rank(&self) -> Rank {
         let is_exact = matches!(self.kind, Kind::Exact);
         let literal = self.text.find(GLOB_CHARACTERS).unwrap_or(self.text.len());
@@ -157,8 +157,8 @@ mod tests {
     #[test]
     fn rejects_invalid_path_patterns_with_a_reason() {
         for (text, reason) in [
-            ("", "must begin with / or *"),
-            ("api/**", "must begin with / or *"),
+            ("", "a path pattern must begin with / or *"),
+            ("api/**", "a path pattern must begin with / or *"),
             ("/a%20b", "a path pattern must not contain percent-encoding"),
             ("/a//b", "a path pattern must not contain empty or dot segments"),
             ("/a/../b", "a path pattern must not contain empty or dot segments"),

@@ -53,7 +53,7 @@ where
         Ok(self)
     }
 
-    /// Sets the service for requests to all other hosts.
+    /// Sets the service for requests to hosts that were not added.
     ///
     /// # Errors
     ///

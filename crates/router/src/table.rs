@@ -1,4 +1,4 @@
-//! A table that finds the site and the route of a request.
+//! A table for the lookup of the site and the route of a request.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -43,7 +43,7 @@ impl Route {
         &self.paths
     }
 
-    /// Returns the methods of the route, which are empty if it matches every method.
+    /// Returns the methods of the route, or an empty slice if the route matches every method.
     pub fn methods(&self) -> &[Method] {
         &self.methods
     }
@@ -66,11 +66,11 @@ impl fmt::Display for Route {
     }
 }
 
-/// The site and the route of a request, as indices in the order in which they were added.
+/// The site and the route of a request, as indices in the order of their addition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Found {
-    /// The host belongs to a site, and the path to at most one of its routes.
+    /// The host belongs to a site, and the path matches at most one route of the site.
     Route {
         /// The index of the selected site.
         site: usize,
@@ -79,9 +79,9 @@ pub enum Found {
     },
     /// The host belongs to no site, and no default site is set.
     UnknownHost,
-    /// Servers could resolve the path to different routes of the site.
+    /// Different servers could resolve the path to different routes of the site.
     AmbiguousPath {
-        /// The index of the site.
+        /// The index of the selected site.
         site: usize,
     },
 }
@@ -109,7 +109,7 @@ struct Site {
 #[derive(Clone, Debug)]
 struct Pattern {
     path: PathPattern,
-    /// The methods that the pattern applies to, or an empty list for every method.
+    /// The methods to which the pattern applies, or an empty list for all methods.
     methods: Vec<Method>,
     route: usize,
 }

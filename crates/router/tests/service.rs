@@ -48,7 +48,7 @@ async fn forwards_each_request_to_the_service_of_its_route() {
 }
 
 #[tokio::test]
-async fn rejects_unknown_hosts_with_404_and_ambiguous_paths_with_400() {
+async fn rejects_requests_for_unknown_hosts_with_404_and_ambiguous_paths_with_400() {
     for (uri, status) in [
         ("http://other.example/", StatusCode::NOT_FOUND),
         ("/no-host", StatusCode::NOT_FOUND),
@@ -61,7 +61,7 @@ async fn rejects_unknown_hosts_with_404_and_ambiguous_paths_with_400() {
 }
 
 #[tokio::test]
-async fn forwards_unknown_hosts_to_the_default_host() {
+async fn forwards_requests_for_unknown_hosts_to_the_default_host() {
     let router = router().default_host(named("default")).unwrap();
     let (status, body, found) = answer(router, Request::get("http://other.example/").body(()).unwrap()).await;
     assert_eq!((status, body.as_str(), &*found.unwrap().site), (StatusCode::OK, "default", "default"));

@@ -130,7 +130,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn policy_text_is_reduced_to_words_separated_by_single_spaces(text in any::<String>()) {
+        fn normalises_white_space_in_csp_text_to_single_spaces(text in any::<String>()) {
             let words = |text: &str| -> Vec<String> {
                 text.split(|c: char| c.is_whitespace() || c.is_control())
                     .filter(|word| !word.is_empty())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
-/// A function that returns whether the inner service decides if the page at a path may be embedded.
+/// A function that returns whether the inner service controls the embedding of the page at a path.
 #[derive(Clone)]
 pub(crate) struct EmbeddablePaths(Arc<dyn Fn(&str) -> bool + Send + Sync>);
 

@@ -1,10 +1,10 @@
-//! The functions that the fuzz targets call: each takes any bytes and checks invariants.
+//! Functions for the fuzz targets: each checks invariants for arbitrary input bytes.
 
 use http::header::{HeaderMap, HeaderValue, SET_COOKIE};
 
 use crate::CookieAttributes;
 
-/// Checks that a hardened cookie begins with the original cookie, and that hardening is idempotent.
+/// Checks that adding attributes to a cookie keeps the original cookie, and is idempotent.
 pub fn cookies(bytes: &[u8]) {
     let mut headers = HeaderMap::new();
     for line in bytes.split(|byte| *byte == b'\n') {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
-/// A `Strict-Transport-Security` policy, which tells browsers to use only TLS for a host.
+/// A `Strict-Transport-Security` policy, which requires browsers to use TLS for a host.
 ///
 /// # Examples
 ///

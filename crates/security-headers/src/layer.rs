@@ -76,7 +76,7 @@ impl SecurityHeadersLayer {
         Self { rules: Arc::new(Rules::new(profile)) }
     }
 
-    /// Adds this `Content-Security-Policy` to documents without one. An empty policy removes the header.
+    /// Adds this `Content-Security-Policy` to documents that have none. An empty policy removes the header.
     ///
     /// If the policy contains `'nonce-{nonce}'` ([`CspSource::Nonce`](crate::CspSource::Nonce)), each request gets a
     /// [`CspNonce`](crate::CspNonce) extension. The nonce replaces that text in the policy of the response, even if the
@@ -94,7 +94,7 @@ impl SecurityHeadersLayer {
         self.policy(CONTENT_SECURITY_POLICY, policy.into())
     }
 
-    /// Adds this `Content-Security-Policy-Report-Only` to documents without one.
+    /// Adds this `Content-Security-Policy-Report-Only` to documents that have none.
     ///
     /// Browsers report violations of such a policy, but do not enforce it.
     pub fn content_security_policy_report_only(self, policy: impl Into<ContentSecurityPolicy>) -> Self {
@@ -139,7 +139,7 @@ impl SecurityHeadersLayer {
         self
     }
 
-    /// Adds this `Permissions-Policy` to documents without one.
+    /// Adds this `Permissions-Policy` to documents that have none.
     pub fn permissions_policy(self, policy: PermissionsPolicy) -> Self {
         self.header(PERMISSIONS_POLICY, policy.header_value())
     }
@@ -154,7 +154,7 @@ impl SecurityHeadersLayer {
         self.header(STRICT_TRANSPORT_SECURITY, hsts.header_value())
     }
 
-    /// Disables the addition of `Strict-Transport-Security`.
+    /// Stops the layer from adding `Strict-Transport-Security`.
     pub fn without_hsts(self) -> Self {
         self.without(STRICT_TRANSPORT_SECURITY)
     }
@@ -173,7 +173,7 @@ impl SecurityHeadersLayer {
         self
     }
 
-    /// Adds a header to responses without it. Headers for documents are added to documents only.
+    /// Adds a header to responses that do not have this header. Headers for documents are added to documents only.
     ///
     /// # Examples
     ///
@@ -190,7 +190,7 @@ impl SecurityHeadersLayer {
         self
     }
 
-    /// Disables the addition of the header `name`. The inner service may still send it.
+    /// Stops the layer from adding the header `name`. The inner service may still send it.
     pub fn without(mut self, name: HeaderName) -> Self {
         self.rules_mut().remove_rule(&name);
         self

@@ -113,7 +113,7 @@ mod csp;
 mod embedding;
 mod fingerprints;
 mod future;
-/// The functions that the fuzz targets call. Not part of the public API.
+/// Functions that the fuzz targets of this crate call. Not part of the public API.
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;

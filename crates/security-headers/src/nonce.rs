@@ -17,7 +17,7 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 #[derive(Clone, PartialEq, Eq)]
 pub struct CspNonce(Arc<str>);
 
-/// The placeholder in a policy that is replaced with the nonce source.
+/// The placeholder in a policy to be replaced with the nonce source.
 pub(crate) const PLACEHOLDER: &str = "'nonce-{nonce}'";
 
 impl CspNonce {
@@ -28,12 +28,12 @@ impl CspNonce {
         Some(Self(format!("{:032x}", u128::from_ne_bytes(random)).into()))
     }
 
-    /// Returns the nonce in the form in which the `nonce` attribute contains it.
+    /// Returns the nonce as the value of the `nonce` attribute in HTML.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Sets the request field `name` to the nonce.
+    /// Sets the request header field `name` to the nonce.
     pub(crate) fn set_field(&self, headers: &mut HeaderMap, name: &HeaderName) {
         // Hexadecimal digits are always a valid header value.
         if let Ok(value) = HeaderValue::from_str(self.as_str()) {
@@ -41,7 +41,7 @@ impl CspNonce {
         }
     }
 
-    /// Removes the field `name` of the client, including spellings such as `X_CSP_Nonce`.
+    /// Removes the field `name` that the client sent, including spellings such as `X_CSP_Nonce`.
     pub(crate) fn strip_field(headers: &mut HeaderMap, name: &HeaderName) {
         let is_same_variable = |other: &HeaderName| {
             let same = |(byte, other): (u8, u8)| byte == other || byte == b'-' && !other.is_ascii_alphanumeric();

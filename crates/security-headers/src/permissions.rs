@@ -262,13 +262,13 @@ pub enum PermissionsError {
     #[error("bad permission {0:?}: expected the form camera=() or camera=(self \"https://a.example\")")]
     InvalidMember(String),
     /// A feature name contains characters other than lower-case letters, digits and hyphens.
-    #[error("bad feature {0:?}: expected lower-case letters, digits and hyphens")]
+    #[error("bad browser feature name {0:?}: expected lower-case letters, digits and hyphens")]
     InvalidFeature(String),
     /// The allowlist of a feature is invalid.
-    #[error("bad allowlist {0:?}: expected *, self, or a list such as (self \"https://a.example\")")]
+    #[error("bad allowlist {0:?}: expected \"*\", \"self\", or a list such as (self \"https://a.example\")")]
     InvalidAllowlist(String),
     /// An origin in an allowlist is invalid.
-    #[error("bad origin {0:?}: expected the form https://example.org")]
+    #[error("bad origin {0:?} in an allowlist: expected the form https://example.org")]
     InvalidOrigin(String),
 }
 
@@ -277,7 +277,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parses_and_formats_policies() {
+    fn parses_and_formats_permissions_policies() {
         for (text, formatted) in [
             ("camera=()", "camera=()"),
             ("camera=(),geolocation=( self )", "camera=(), geolocation=(self)"),

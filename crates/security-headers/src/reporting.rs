@@ -98,13 +98,13 @@ impl FromStr for ReportingEndpoints {
 #[non_exhaustive]
 pub enum ReportingError {
     /// The endpoint name contains characters other than lower-case letters, digits and hyphens.
-    #[error("bad endpoint name {0:?}: expected lower-case letters, digits and hyphens")]
+    #[error("bad reporting endpoint name {0:?}: expected lower-case letters, digits and hyphens")]
     InvalidName(String),
     /// Another endpoint already has this name.
-    #[error("duplicate endpoint name {0:?}")]
+    #[error("duplicate reporting endpoint name {0:?}")]
     DuplicateName(String),
     /// The endpoint URL is neither an HTTPS URL nor a path.
-    #[error("bad endpoint {0:?}: expected an https:// URL or a path")]
+    #[error("bad reporting endpoint {0:?}: expected an https:// URL or a path")]
     InvalidUrl(String),
 }
 

@@ -312,7 +312,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn responses_with_html_xml_or_unknown_types_are_documents() {
+    fn treats_responses_with_html_xml_or_unknown_types_as_documents() {
         for (content_type, expected) in [
             ("text/html", true),
             ("Text/HTML;charset=utf-8", true),

@@ -1,4 +1,4 @@
-//! A service that prepares the request, and whose future changes the response head.
+//! A service that adds nonces to requests, and adds and removes header fields of responses.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -62,7 +62,7 @@ where
 type InterimRelay = Arc<dyn Fn(Response<()>) + Send + Sync>;
 
 impl Rules {
-    /// Applies the rules also to interim responses (RFC 9110 §15.2).
+    /// Also applies the rules to interim responses (RFC 9110 §15.2).
     fn apply_to_interim(self: &Arc<Self>, extensions: &mut Extensions, context: &RequestContext) {
         if let Some(relay) = extensions.get_mut::<InterimRelay>() {
             let (rules, outer, context) = (Arc::clone(self), Arc::clone(relay), context.clone());

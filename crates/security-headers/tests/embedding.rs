@@ -7,7 +7,7 @@ use http::{HeaderValue, Request, Response, header};
 use rproxy_security_headers::SecurityHeadersLayer;
 use tower::{Layer, ServiceExt, service_fn};
 
-/// Returns the `X-Frame-Options` and `Content-Security-Policy` that the layer sends for these inner fields.
+/// Returns the `X-Frame-Options` and `Content-Security-Policy` of a response with these inner service fields.
 async fn framing(
     layer: SecurityHeadersLayer,
     path: &str,

@@ -1,4 +1,4 @@
-//! The layer in an axum router.
+//! Tests of [`SecurityHeadersLayer`] in an axum router.
 #![allow(clippy::unwrap_used)]
 
 use axum::body::Body;

@@ -1,4 +1,4 @@
-//! Tests of the nonce of each request, which the policy of the response contains as well.
+//! Tests that a request and the policies of its response contain the same nonce.
 #![allow(clippy::unwrap_used)]
 
 use std::convert::Infallible;

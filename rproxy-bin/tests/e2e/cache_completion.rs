@@ -147,7 +147,7 @@ fn sends_etags_of_all_variants_and_repeats_the_request_after_a_304_without_etag(
     }
 }
 
-/// Returns the HTTP/2 frames to send on the stream with this number.
+/// Returns the HTTP/2 frames to send on the stream with this ID.
 type Frames = fn(u32) -> Vec<u8>;
 
 /// Starts an h2c backend that sends `frames` after the head of each response.

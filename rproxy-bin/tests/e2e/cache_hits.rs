@@ -75,7 +75,7 @@ fn ipv6_tiers_do_not_count_cache_hits() {
 }
 
 #[test]
-fn cache_hits_count_if_configured_at_the_start_or_by_a_reload() {
+fn cache_hits_count_against_the_quota_if_configured_at_startup_or_by_a_reload() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("rproxy.toml");
     let upstream = backend();
@@ -103,7 +103,7 @@ fn cache_hits_count_if_configured_at_the_start_or_by_a_reload() {
 }
 
 #[test]
-fn rate_limit_store_is_refunded_for_cache_hits() {
+fn refunds_cache_hits_in_the_rate_limit_store() {
     let Some(server) = Server::start() else { return };
     let url = server.url();
     let store = [("RPROXY_RATE_LIMIT_STORE", &*url), ("RPROXY_RATE_LIMIT_STORE_TIMEOUT", "5s")];

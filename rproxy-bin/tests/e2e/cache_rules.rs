@@ -8,9 +8,11 @@ use std::sync::{Arc, Mutex};
 use crate::support::upstream::{read_head, scripted};
 use crate::support::{Proxy, Response, exchange, request};
 
-/// One exchange: the request as `METHOD|field: value|...`, the response of the origin as `STATUS|field:
-/// value|...||body` or empty if it must not be requested, and the expected status and cache status of the client's
-/// response.
+/// One exchange: the request of the client, the response of the origin, and the expected response to the client.
+///
+/// The request has the form `METHOD|field: value|...`. The response of the origin has the form `STATUS|field:
+/// value|...||body`, or is empty if the proxy must not send a request to the origin. The expected response consists of
+/// the status and the cache status.
 type Step = (&'static str, &'static str, &'static str);
 
 /// A caching rule with its RFC section, and the exchanges that test the rule.

@@ -89,7 +89,7 @@ fn response_with_malformed_trailer_section_is_aborted_and_not_stored() {
 }
 
 #[test]
-fn fields_listed_in_connection_still_select_the_variant() {
+fn fields_nominated_by_connection_still_select_the_cache_variant() {
     let upstream = responding(cached("accept-language, x-choice", |head| {
         format!("{}{}", field(head, "accept-language"), field(head, "x-choice"))
     }));
@@ -135,7 +135,7 @@ fn requests_with_trusted_user_or_prefix_bypass_the_cache() {
 }
 
 #[test]
-fn applies_cache_query_and_cache_set_cookie() {
+fn applies_the_settings_cache_query_and_cache_set_cookie() {
     let upstream = responding(|_| {
         let fields = "HTTP/1.1 200 OK\r\ncache-control: max-age=60\r\nset-cookie: a=b\r\n";
         ok("x").replacen("HTTP/1.1 200 OK\r\n", fields, 1)
@@ -161,7 +161,7 @@ fn applies_cache_query_and_cache_set_cookie() {
 }
 
 #[test]
-fn serves_from_disk_after_a_restart() {
+fn serves_cached_responses_from_disk_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let settings = [("RPROXY_CACHE_DISK", folder.path().to_str().unwrap())];
     let upstream = responding(cached("accept-encoding", |head| head.split(' ').nth(1).unwrap().to_owned()));

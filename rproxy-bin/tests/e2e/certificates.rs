@@ -1,4 +1,4 @@
-//! Tests of certificates at the start and after a reload: several certificates for one name, and new sites.
+//! Tests of certificates at startup and after a reload: several certificates for one name, and new sites.
 
 use std::fs::Permissions;
 use std::net::SocketAddr;
@@ -133,7 +133,7 @@ impl Sites {
 }
 
 #[test]
-fn reload_certifies_new_sites_by_the_local_authority() {
+fn reload_issues_local_certificates_for_new_sites() {
     let port = free_port();
     let sites = Sites::new(&format!("listen = \"127.0.0.1:{port}\"\ntls_local = true"));
     sites.write(&["a.test"]);
@@ -153,7 +153,7 @@ fn reload_certifies_new_sites_by_the_local_authority() {
 }
 
 #[test]
-fn reload_orders_certificates_of_new_sites() {
+fn reload_orders_certificates_for_new_sites() {
     let port = free_port();
     let Some(pebble) = Pebble::start(PebbleOptions { tls_port: port, ..PebbleOptions::default() }) else { return };
     let sites = Sites::new(&format!(
@@ -213,7 +213,7 @@ fn rproxy_as_ordinary_user(settings: &[(&str, &str)]) -> Option<(Option<i32>, St
 }
 
 #[test]
-fn start_as_ordinary_user_reports_all_unmet_requirements_together() {
+fn startup_as_unprivileged_user_reports_all_unmet_requirements_together() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
     let files = Files::new(folder.path(), "site", &["site.test"]);

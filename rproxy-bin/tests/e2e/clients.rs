@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::support::upstream::read_head;
 use crate::support::{Proxy, address_in, collect, connect, has, wait_for_within};
 
-/// The maximum time for Node programs and browsers to start, which is long enough for a busy machine.
+/// The maximum startup time of Node programs and browsers, sufficient even for a busy machine.
 const START: Duration = Duration::from_secs(90);
 
 /// A backend application that runs in Node.
@@ -78,7 +78,7 @@ fn tls(folder: &TempDir) -> [(&str, &str); 3] {
 }
 
 #[test]
-fn npm_ws_and_pypi_websockets_work_in_both_modes_and_over_tls() {
+fn npm_ws_and_pypi_websockets_exchange_messages_in_both_tunnel_modes_and_over_tls() {
     if !has_node() {
         return;
     }

@@ -79,7 +79,7 @@ fn send(proxy: &Proxy, version: &str, method: &str, path: &str, fields: &[&str])
 }
 
 #[test]
-fn conditional_requests_work_with_entity_tags_of_compressed_variants() {
+fn evaluates_conditions_with_entity_tags_of_compressed_variants() {
     if !has("curl") {
         return;
     }

@@ -1,4 +1,4 @@
-//! File servers of several implementations, which serve a directory that contains secret files.
+//! Several file server implementations, which serve a directory that contains secret files.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
@@ -91,7 +91,7 @@ impl Server {
     }
 }
 
-/// Returns a command that finds the Node modules installed by `scripts/test`.
+/// Returns a command with `NODE_PATH` set to the Node modules that `scripts/test` installs.
 fn command(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.env("NODE_PATH", concat!(env!("CARGO_MANIFEST_DIR"), "/../target/counterparts/node_modules"));

@@ -297,7 +297,7 @@ fn client_disconnect_cancels_the_upstream_request() {
 }
 
 #[test]
-fn aborted_upstream_body_never_looks_complete() {
+fn aborted_upstream_body_never_looks_complete_to_the_client() {
     for (head, part) in [("content-length: 100\r\n", "half"), ("transfer-encoding: chunked\r\n", "4\r\nhalf\r\n")] {
         let (seen, when_seen) = mpsc::channel();
         let when_seen = Arc::new(Mutex::new(when_seen));
@@ -340,7 +340,7 @@ fn stale_pooled_connection_causes_no_502() {
 }
 
 #[test]
-fn forwards_to_unix_socket() {
+fn forwards_requests_to_a_unix_socket() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("app.sock");
     let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
@@ -357,7 +357,7 @@ fn forwards_to_unix_socket() {
 }
 
 #[test]
-fn works_behind_nginx() {
+fn forwards_requests_from_nginx_and_keeps_its_forwarding_fields() {
     if !has("nginx") {
         return;
     }

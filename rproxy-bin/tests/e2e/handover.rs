@@ -85,7 +85,7 @@ fn process_keeps_listeners_if_the_new_process_cannot_start() {
 }
 
 #[test]
-fn listens_on_socket_of_the_service_manager_and_notifies_the_manager() {
+fn listens_on_a_socket_of_the_service_manager_and_notifies_it() {
     let folder = tempfile::tempdir().unwrap();
     let manager = UnixDatagram::bind(folder.path().join("notify")).unwrap();
     manager.set_read_timeout(Some(TIMEOUT)).unwrap();

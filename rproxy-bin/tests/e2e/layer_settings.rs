@@ -8,7 +8,7 @@ fn statuses(proxy: &Proxy, path: &str) -> Vec<u16> {
 }
 
 #[test]
-fn applies_filter_status_and_filter_log_only() {
+fn applies_the_settings_filter_status_and_filter_log_only() {
     let proxy = Proxy::start(responding(|_| ok("served")), &[("RPROXY_FILTER_STATUS", "410")]);
     let response = get(proxy.address, "/.env");
     assert_eq!((response.status, &*response.body), (410, "Gone\n"));
@@ -49,7 +49,7 @@ fn filter_strict_rejects_ambiguous_paths_with_400() {
 }
 
 #[test]
-fn applies_rate_exempt_and_rate_shadow() {
+fn applies_the_settings_rate_exempt_and_rate_shadow() {
     let once = [("RPROXY_RATE_LIMIT", "1"), ("RPROXY_RATE_BURST", "1")];
     let with = |setting| Proxy::start(responding(|_| ok("served")), &[once[0], once[1], setting]);
     assert_eq!(statuses(&with(("RPROXY_RATE_EXEMPT", "192.0.2.0/24")), "/"), [200, 429, 429]);
@@ -141,7 +141,7 @@ fn page_and_content_security_policy_have_the_same_nonce() {
 }
 
 #[test]
-fn embed_paths_leave_framing_to_the_application() {
+fn adds_no_framing_restrictions_on_embed_paths() {
     let page = || responding(|_| "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 0\r\n\r\n".to_owned());
     let is_embeddable = |settings: &[(&str, &str)], path: &str| {
         let response = get(Proxy::start(page(), settings).address, path);

@@ -19,7 +19,7 @@ use crate::support::{Proxy, Response, connect, read_response};
 /// A proxy with one configuration of the guide, and a scripted backend for each address in the configuration.
 struct Guide {
     proxy: Proxy,
-    /// A barrier that the backend and the test pass when the first event of a stream has arrived.
+    /// A barrier for the backend and the test, reached when the first event of a stream has arrived.
     first_event: Arc<Barrier>,
     host: &'static str,
     _folder: tempfile::TempDir,
@@ -198,7 +198,7 @@ fn gitea_receives_paths_without_the_prefix_and_with_encoded_slashes() {
 }
 
 #[test]
-fn vaultwarden_receives_notifications_and_limited_logins_but_no_admin_requests() {
+fn vaultwarden_receives_websockets_and_rate_limited_logins_but_no_admin_requests() {
     let Some(guide) = Guide::start("vault.example") else { return };
     guide.assert_forwards("/api/sync", "127.0.0.1:8000", "/api/sync");
     guide.assert_upgrades("/notifications/hub?access_token=x", "127.0.0.1:8000");
@@ -213,7 +213,7 @@ fn vaultwarden_receives_notifications_and_limited_logins_but_no_admin_requests()
 }
 
 #[test]
-fn jellyfin_receives_its_subpath_websockets_and_streams() {
+fn jellyfin_receives_paths_with_the_prefix_and_websockets_and_streams_media() {
     let Some(guide) = Guide::start("media.example") else { return };
     guide.assert_forwards("/", "127.0.0.1:8080", "/");
     guide.assert_forwards("/jellyfin", "127.0.0.1:8096", "/jellyfin");
@@ -223,7 +223,7 @@ fn jellyfin_receives_its_subpath_websockets_and_streams() {
 }
 
 #[test]
-fn home_assistant_receives_same_origin_websockets_and_streams_events() {
+fn home_assistant_receives_only_same_origin_websockets_and_streams_events() {
     let Some(guide) = Guide::start("home.example") else { return };
     guide.assert_forwards("/lovelace/0", "127.0.0.1:8123", "/lovelace/0");
     guide.assert_upgrades("/api/websocket", "127.0.0.1:8123");
@@ -242,7 +242,7 @@ fn grafana_receives_paths_with_the_prefix_and_live_websockets() {
 }
 
 #[test]
-fn mastodon_streaming_port_receives_unbuffered_streams() {
+fn mastodon_streams_events_from_its_streaming_port() {
     let Some(guide) = Guide::start("social.example") else { return };
     guide.assert_forwards("/@user", "127.0.0.1:3000", "/@user");
     guide.assert_forwards("/api/v1/timelines/home", "127.0.0.1:3000", "/api/v1/timelines/home");

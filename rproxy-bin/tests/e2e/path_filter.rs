@@ -112,7 +112,9 @@ fn php_serves_no_blocked_file() {
     }
 }
 
-/// Tests a server that decodes paths as servlet containers, IIS and PHP on Windows do, which are not installed here.
+/// Tests a server that decodes paths like servlet containers, IIS and PHP on Windows.
+///
+/// The script replaces these servers, because they are not installed on test machines.
 #[test]
 fn lenient_server_serves_no_blocked_file() {
     let site = site();
@@ -121,7 +123,7 @@ fn lenient_server_serves_no_blocked_file() {
     }
 }
 
-/// Tests that the path filter checks the same path that the backend receives.
+/// Tests that the path filter checks exactly the path that the backend receives.
 #[test]
 fn forwards_allowed_paths_byte_for_byte() {
     let proxy = start(responding(|head| ok(head.split(' ').nth(1).unwrap_or_default())), "default");

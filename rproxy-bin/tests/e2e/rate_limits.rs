@@ -1,4 +1,4 @@
-//! Tests that measure rate limits as a client does, with one process and with several processes.
+//! Tests that measure rate limits from the client side, with one process and with several processes.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -18,7 +18,7 @@ fn statuses(proxy: &Proxy, client: &str, path: &str, requests: usize) -> Vec<u16
 }
 
 #[test]
-fn ipv6_tiers_limit_networks() {
+fn ipv6_tiers_limit_requests_per_network() {
     let settings = [
         ("RPROXY_TRUSTED_PROXIES", "loopback"),
         ("RPROXY_RATE_LIMIT", "1"),
@@ -45,7 +45,7 @@ fn logged(proxy: &Proxy, text: &str, reloads: usize) -> Vec<String> {
 }
 
 #[test]
-fn warns_once_of_an_untrusted_proxy_whose_clients_share_a_rate_limit() {
+fn warns_once_about_an_untrusted_proxy_whose_clients_share_a_rate_limit() {
     let proxy = Proxy::start(responding(|_| ok("served")), &[("RPROXY_RATE_LIMIT", "1"), ("RPROXY_RATE_BURST", "2")]);
     assert!(statuses(&proxy, "192.0.2.1", "/", 9).contains(&429));
     let lines = logged(&proxy, "RPROXY_TRUSTED_PROXIES", 1);
@@ -59,7 +59,7 @@ fn warns_once_of_an_untrusted_proxy_whose_clients_share_a_rate_limit() {
 }
 
 #[test]
-fn does_not_warn_of_trusted_proxies_direct_clients_and_uncounted_requests() {
+fn does_not_warn_about_trusted_proxies_direct_clients_or_uncounted_requests() {
     for (settings, client) in [
         (&[("RPROXY_TRUSTED_PROXIES", "loopback"), ("RPROXY_RATE_BURST", "1")][..], "X-Forwarded-For: 192.0.2.1\r\n"),
         (&[("RPROXY_RATE_BURST", "1")], ""),
@@ -92,7 +92,7 @@ fn logs_the_first_rejection_per_minute_with_the_responsible_setting() {
 }
 
 #[test]
-fn exempt_paths_do_not_count_but_ambiguous_spellings_do() {
+fn exempt_paths_use_no_quota_but_their_ambiguous_spellings_do() {
     let settings = [
         ("RPROXY_RATE_LIMIT", "1"),
         ("RPROXY_RATE_BURST", "1"),
@@ -228,7 +228,7 @@ fn measured(proxies: &[SocketAddr]) -> f64 {
 }
 
 #[test]
-fn processes_share_a_quota_store_and_use_the_fallback_without_it() {
+fn processes_share_a_quota_store_and_use_the_fallback_if_it_is_down() {
     let Some(mut server) = Server::start() else { return };
     let url = server.url();
     let settings = |fallback| {
@@ -303,6 +303,6 @@ fn unresponsive_rate_limit_store_delays_requests_only_briefly() {
     assert_eq!(statuses(&proxy, "192.0.2.1", "/", 50), [200; 50]);
     // Three requests waited for 200 ms, the others not at all.
     assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
-    proxy.wait_for_log("no response from the store within 200ms");
+    proxy.wait_for_log("no response from the rate limit store within 200ms");
     server.signal("CONT");
 }

@@ -1,4 +1,4 @@
-//! Tests that no spelling of a path reaches a protected resource by another route than the path itself.
+//! Tests that no spelling of a path reaches a protected resource through another route.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ const SECRETS: [&str; 15] = [
     "logs/app.log",
 ];
 
-/// The paths of resources with non-ASCII names, in every spelling that a server decodes to the name.
+/// The paths of resources with non-ASCII names, in every spelling that servers decode to these names.
 const NON_ASCII: [&str; 22] = [
     "caf\u{e9}/secret",
     "CAF\u{c9}/secret",

@@ -1,4 +1,4 @@
-//! Tests of the command line, the demo, the logs, the admin listener and reload of the built binary.
+//! Tests of the built binary: the command line, the demo, the logs, the admin listener and the reload.
 
 use std::process::Command;
 use std::time::Instant;
@@ -42,7 +42,7 @@ fn check_prints_the_layers_in_order() {
 }
 
 #[test]
-fn rejects_invalid_configuration_with_all_problems() {
+fn reports_all_problems_of_an_invalid_configuration() {
     let (code, _, err) =
         rproxy(&[], &[("RPROXY_UPSTRAEM", "a:1"), ("RPROXY_RATE_LIMIT", "many"), ("RPROXY_BLOCKED_PATHS", "/a/[")]);
     assert_eq!(code, Some(2));
@@ -55,7 +55,7 @@ fn rejects_invalid_configuration_with_all_problems() {
 }
 
 #[test]
-fn check_rejects_certificate_with_another_key() {
+fn check_rejects_certificate_with_a_mismatched_private_key() {
     let folder = tempfile::tempdir().unwrap();
     let pair = || rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
@@ -119,7 +119,7 @@ fn first_log_line_has_version_url_and_upstream() {
 }
 
 #[test]
-fn warns_of_backends_that_do_not_accept_connections() {
+fn warns_about_backends_that_do_not_accept_connections() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let unused = listener.local_addr().unwrap();
     drop(listener);
@@ -158,7 +158,7 @@ fn demo_runs_without_configuration() {
 }
 
 #[test]
-fn trust_adds_the_authority_to_a_new_nss_database() {
+fn trust_command_adds_the_local_authority_to_a_new_nss_database() {
     if !has("certutil") {
         return;
     }
@@ -274,7 +274,7 @@ fn admin_listener_rejects_unknown_hosts_with_421() {
 }
 
 #[test]
-fn sighup_reloads_the_file() {
+fn sighup_reloads_the_configuration_file() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("rproxy.toml");
     let upstream = echo();

@@ -85,7 +85,7 @@ fn forwards_each_request_to_the_backend_of_its_site_and_route() {
 }
 
 #[test]
-fn rejects_unknown_hosts_with_404_and_ambiguous_paths_with_400() {
+fn rejects_requests_for_unknown_hosts_with_404_and_ambiguous_paths_with_400() {
     let proxy = Proxy::run(
         &["--listen", "127.0.0.1:0", "--filter-enabled=false", "--access-log", "json"],
         &[("RPROXY_ROUTES", &format!("example.org={0},example.org/admin={0}", backend("site")))],

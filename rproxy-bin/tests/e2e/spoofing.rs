@@ -200,7 +200,7 @@ fn removes_spoofed_fields_on_http1() {
     }
 }
 
-/// Header fields from a trusted proxy whose values the backend receives, alone or in a list.
+/// Header fields of a trusted proxy whose values reach the backend, as single values or in a list.
 const TRUSTED: [&str; 5] = ["x-forwarded-for", "x-forwarded-proto", "x-request-id", "x-real-ip", "cf-connecting-ip"];
 
 #[test]
@@ -244,7 +244,7 @@ fn trusted_fields_are_accepted_from_trusted_proxies_only() {
 }
 
 #[test]
-fn trusted_fields_for_host_and_user_do_not_apply_to_cdns() {
+fn trusted_host_and_user_fields_are_not_accepted_from_cdns() {
     let settings = [
         ("RPROXY_TRUSTED_PROXIES", "loopback, cloudflare"),
         ("RPROXY_TRUSTED_FIELDS", "x-forwarded-host, remote-user, cf-ipcountry"),

@@ -1,4 +1,4 @@
-//! Tests of every error status on a raw socket, and that the proxy continues to serve other requests.
+//! Tests of every error status over a raw socket, after which the proxy must serve other requests.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -56,9 +56,9 @@ fn rejects_malformed_requests_with_400_and_closes_the_connection() {
     still_serves(&proxy);
 }
 
-/// Tests heads that hyper rejects before any layer, and that would otherwise lack log, metrics and security headers.
+/// Tests that request heads rejected by hyper before any layer are logged and get security headers.
 #[test]
-fn rejected_heads_are_logged_and_have_security_headers() {
+fn rejected_request_heads_are_logged_and_get_security_headers() {
     let proxy = start(&[("RPROXY_ACCESS_LOG", "text")]);
     let scheme = "a".repeat(100);
     let targets = ["http://[::1/", "http://a:1:2/", "http://@/", "http://a%zz/", "://a/", "a", "?a", "**", "\""];
@@ -286,7 +286,7 @@ fn sends_problem_json_to_clients_that_prefer_json() {
 
 const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8";
 
-/// Requests `path` as a browser on this machine does, with additional header fields.
+/// Sends the request that a local browser sends for `path`, with additional header fields.
 fn navigate(proxy: &Proxy, path: &str, host: &str, fields: &str) -> Response {
     let bytes =
         format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: {BROWSER}\r\n{fields}Connection: close\r\n\r\n");
@@ -294,7 +294,7 @@ fn navigate(proxy: &Proxy, path: &str, host: &str, fields: &str) -> Response {
 }
 
 #[test]
-fn browsers_get_an_error_page_with_a_policy_for_its_style_sheet() {
+fn browsers_get_an_error_page_with_a_csp_for_its_style_sheet() {
     let closed = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let policy = ("RPROXY_CONTENT_SECURITY_POLICY", "default-src 'self'");
     let proxy = Proxy::start(closed, &[policy, ("RPROXY_ACCESS_LOG", "json")]);
@@ -321,7 +321,7 @@ fn error_page_without_backend_response_shows_the_logged_request_id() {
 }
 
 #[test]
-fn error_page_names_no_cause_to_clients_behind_a_proxy_or_on_other_listeners() {
+fn error_page_hides_the_cause_from_clients_behind_a_proxy_or_on_other_listeners() {
     let upstream = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let loopback = Proxy::start(upstream, &[]);
     let any = Proxy::start(upstream, &[("RPROXY_LISTEN", "0.0.0.0:0")]);
@@ -343,7 +343,7 @@ fn error_page_names_no_cause_to_clients_behind_a_proxy_or_on_other_listeners() {
 }
 
 #[test]
-fn error_page_is_the_same_over_http2_and_for_head() {
+fn error_page_over_http2_has_the_same_length_for_get_and_head() {
     let proxy = start(&[]);
     let url = format!("http://localhost:{}/.env", proxy.address.port());
     let accept = format!("Accept: {BROWSER}");

@@ -104,7 +104,7 @@ fn sighup_reloads_changed_certificate_files() {
 }
 
 #[test]
-fn local_authority_issues_for_localhost_and_survives_a_restart() {
+fn local_authority_issues_certificates_for_localhost_and_persists_across_restarts() {
     let folder = tempfile::tempdir().unwrap();
     let cache = folder.path().to_str().unwrap();
     let settings = [("RPROXY_TLS_LOCAL", "true"), ("RPROXY_TLS_CACHE_DIR", cache), ("RPROXY_HTTP_PORT", "0")];
@@ -344,7 +344,7 @@ fn places_no_acme_order_while_the_shared_redis_is_unavailable() {
     assert!(log.contains("Redis") && !log.contains("ordering") && !log.contains("hush"), "{log}");
 }
 
-/// Writes a certificate that `issuer` signed, and its private key, as PEM files.
+/// Writes a certificate signed by `issuer`, and its private key, as PEM files.
 fn signed(folder: &Path, name: &str, issuer: &rcgen::Issuer<'_, rcgen::KeyPair>) -> (String, String) {
     let key = rcgen::KeyPair::generate().unwrap();
     let params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
@@ -493,7 +493,7 @@ fn http2_passes_the_conformance_tests() {
     crate::conformance::run(|| crate::h2::Client::connect(proxy.address, &client));
 }
 
-/// A certificate authority with an OCSP responder, which openssl runs.
+/// A certificate authority with an OCSP responder, both implemented with the `openssl` command.
 struct Responder<'a>(&'a Path);
 
 impl Responder<'_> {

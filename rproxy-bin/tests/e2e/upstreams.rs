@@ -119,7 +119,7 @@ fn upstream_hold_delays_requests_while_the_backend_restarts() {
 }
 
 #[test]
-fn connection_with_ntlm_authentication_serves_one_client() {
+fn backend_connection_with_ntlm_serves_one_client() {
     // NTLM as in IIS: the connection belongs to the user who authenticated on it.
     let backend = scripted(|mut stream| {
         let mut user = None;
@@ -322,7 +322,7 @@ async fn websocket_reaches_https_backend_that_supports_only_http2() {
     }
 }
 
-/// Responds as a server that authenticates connections by NTLM: with 401, or with 200 and the user of the connection.
+/// Responds like a server that authenticates connections by NTLM: with 401, or with 200 and the user's name.
 fn ntlm(mut stream: TcpStream) {
     let (mut user, mut is_challenged) = (None, false);
     while let Some(head) = read_head(&mut stream) {
@@ -342,7 +342,7 @@ fn ntlm(mut stream: TcpStream) {
 }
 
 #[test]
-fn a_connection_authenticated_by_ntlm_serves_one_client_address_of_a_trusted_proxy() {
+fn backend_connection_with_ntlm_serves_one_client_address_behind_a_trusted_proxy() {
     let proxy = Proxy::start(scripted(ntlm), &[("RPROXY_TRUSTED_PROXIES", "loopback")]);
     let mut shared = connect(proxy.address);
     let mut ask = |client: &str, authorization: &str| {
@@ -368,7 +368,7 @@ fn a_connection_authenticated_by_ntlm_serves_one_client_address_of_a_trusted_pro
 }
 
 #[test]
-fn a_connection_authenticated_by_ntlm_serves_one_connection_of_a_client() {
+fn backend_connection_with_ntlm_serves_one_client_connection() {
     let proxy = Proxy::start(scripted(ntlm), &[]);
     let (mut alice, mut other) = (connect(proxy.address), connect(proxy.address));
     let ask = |stream: &mut TcpStream, authorization: &str| {

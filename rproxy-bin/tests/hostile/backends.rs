@@ -15,7 +15,7 @@ use super::strict;
 use crate::support::upstream::scripted;
 use crate::support::{TIMEOUT, free_port, has};
 
-/// A request as the backend parsed it.
+/// A request as parsed by the backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SeenRequest {
     pub(crate) method: String,

@@ -1,4 +1,4 @@
-//! Tests of broken backends: each failure causes the documented status, `Proxy-Status` and one log line.
+//! Tests of failing backends: each failure causes the documented status, `Proxy-Status` and one log line.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -239,7 +239,7 @@ fn send_text(stream: &mut TcpStream, text: &str) {
     let _ = stream.write_all(text.as_bytes());
 }
 
-/// Resets the connection instead of closing it.
+/// Resets the TCP connection instead of closing it.
 fn reset(stream: &mut TcpStream) {
     let _ = SockRef::from(&*stream).set_linger(Some(Duration::ZERO));
 }
@@ -264,7 +264,7 @@ fn drip(stream: &mut TcpStream, first: &str, then: &str) {
 }
 
 #[test]
-fn broken_backend_fails_one_request_and_leaks_nothing() {
+fn backend_failure_fails_one_request_and_leaks_no_file_descriptor() {
     // The target selects the failure.
     let backend = scripted(|mut stream| {
         while let Some(head) = read_head(&mut stream) {
@@ -347,8 +347,9 @@ fn descriptors(proxy: &Proxy) -> usize {
     std::fs::read_dir(format!("/proc/{}/fd", proxy.pid())).unwrap().count()
 }
 
-/// Returns the number of open descriptors once it has not changed for 300 ms, because workers open some after the
-/// start.
+/// Returns the number of open file descriptors after startup, once it has been stable for 300 ms.
+///
+/// Workers open some descriptors only after the process has started.
 fn descriptors_after_start(proxy: &Proxy) -> usize {
     let (mut before, mut since) = (descriptors(proxy), Instant::now());
     while since.elapsed() < Duration::from_millis(300) {

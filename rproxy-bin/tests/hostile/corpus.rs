@@ -108,6 +108,6 @@ pub(crate) fn unescaped(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn unescapes_bytes() {
+fn corpus_parser_unescapes_bytes() {
     assert_eq!(unescaped(r"a\r\n\t\0\\\xff\{b\n*2}c\e"), b"a\r\n\t\0\\\xffb\nb\nc");
 }

@@ -29,7 +29,7 @@ const CORPORA: [(&str, &str); 3] = [
 ];
 
 #[test]
-fn http1_requests_are_rejected_or_framed_alike_by_each_kind_of_backend() {
+fn http1_requests_are_rejected_or_framed_identically_by_every_backend() {
     let backends: Vec<Backend> = BackendKind::ALL.into_iter().filter_map(BackendKind::start).collect();
     let corpora = CORPORA.map(|(name, text)| (name, corpus::read(text)));
     let tallies: Vec<(BackendKind, Vec<Tally>)> = std::thread::scope(|scope| {
@@ -73,11 +73,11 @@ fn run(backend: &Backend, corpora: &[(&str, Vec<Case>)]) -> (BackendKind, Vec<Ta
 enum Expected {
     /// The backend receives this request.
     Request(SeenRequest, bool),
-    /// The backend receives nothing, and the connection ends after this status.
+    /// The backend receives nothing, and the connection ends after a response with this status.
     Refused(u16),
-    /// The backend receives nothing, and the connection may stay open after this status.
+    /// The backend receives nothing, and the connection may stay open after a response with this status.
     Open(u16),
-    /// The connection ends after this status, and the backend may receive the beginning of the request.
+    /// The connection ends after a response with this status, and the backend may receive a partial request.
     RefusedPartly(u16),
     /// The client aborts the request, so that the backend receives no complete request.
     Cut,

@@ -16,7 +16,7 @@ use crate::report;
 use crate::support::{Proxy, TIMEOUT};
 
 #[test]
-fn http2_requests_are_rejected_or_reach_each_kind_of_backend_unchanged() {
+fn http2_requests_are_rejected_or_forwarded_unchanged_to_every_backend() {
     let cases = corpus::read(include_str!("corpus/http2.txt"));
     let backends: Vec<Backend> = BackendKind::ALL.into_iter().filter_map(BackendKind::start).collect();
     let runs: Vec<(BackendKind, Run)> = std::thread::scope(|scope| {

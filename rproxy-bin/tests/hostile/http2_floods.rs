@@ -1,4 +1,4 @@
-//! Tests of HTTP/2 floods: each client stays within the documented memory, and is soon disconnected.
+//! Tests of HTTP/2 floods: memory use stays below the documented maximum, and each client is soon disconnected.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -94,7 +94,7 @@ fn continuation_floods_end_the_connection() {
 }
 
 #[test]
-fn streams_with_closed_windows_stay_within_documented_memory_and_time_out() {
+fn http2_streams_with_closed_windows_stay_within_documented_memory_and_time_out() {
     let limits = Config::default().limits.limits();
     let streams = limits.concurrent_streams as usize;
     let proxy = proxy(endless(), &[("RPROXY_SEND_TIMEOUT", "3s")]);
@@ -188,7 +188,7 @@ fn many_rejected_requests_end_the_http2_connection_of_untrusted_clients() {
 }
 
 #[test]
-fn h2c_can_be_turned_off_and_upgrade_h2c_is_ignored() {
+fn h2c_can_be_disabled_and_upgrade_h2c_is_ignored() {
     let served = || responding(|_| ok("served"));
     let upgrade = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\n\
                     HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n\r\n";

@@ -1,4 +1,4 @@
-//! Tests of the built binary with hostile clients and broken backends.
+//! Tests of the built binary with hostile clients and failing backends.
 //!
 //! With `RPROXY_HOSTILE_REPORT=docs/contributing/reliability`, the result tables are written into that directory.
 #![allow(clippy::unwrap_used, clippy::expect_used)]

@@ -14,7 +14,7 @@ pub(crate) struct Tally {
     pub(crate) passed: usize,
     /// The number of requests that were forwarded and rejected by the backend.
     pub(crate) by_backend: usize,
-    /// The number of requests that the backend received but the client did not frame.
+    /// The number of unexpected requests that the backend received, such as smuggled requests.
     pub(crate) beyond: usize,
     pub(crate) failures: Vec<String>,
 }

@@ -53,7 +53,7 @@ struct ScriptState {
     closes: bool,
     /// The bytes to send after the client has received the response.
     late: Option<Vec<u8>>,
-    /// The proxy's address on the connection of the case, to detect whether the next request reuses the connection.
+    /// The proxy's address on the test connection, to detect whether the next request reuses the connection.
     case_on: Option<SocketAddr>,
     probe_on: Option<SocketAddr>,
     may_send_late: bool,
@@ -79,7 +79,7 @@ impl Script {
         state.case_on.is_some() && state.case_on == state.probe_on
     }
 
-    /// Sends the scripted response on the connection of the case.
+    /// Sends the scripted response on the test connection.
     fn act(&self, stream: &mut TcpStream) {
         let (state, changed) = &*self.0;
         let mut state = state.lock().unwrap();
@@ -98,7 +98,7 @@ impl Script {
     }
 }
 
-/// Waits until the peer's kernel has received all bytes, which takes a moment even over loopback.
+/// Waits until the peer's kernel has received all sent bytes. This takes a moment even over loopback.
 fn wait_until_taken(stream: &TcpStream) {
     let port = |address: std::io::Result<SocketAddr>| address.map(|address| format!(":{:04X}", address.port()));
     let (Ok(local), Ok(remote)) = (port(stream.local_addr()), port(stream.peer_addr())) else { return };
@@ -139,7 +139,7 @@ fn backend(script: &Script) -> SocketAddr {
     })
 }
 
-/// A response as the client received it.
+/// A response as received by the client.
 #[derive(Debug)]
 struct Received {
     status: u16,

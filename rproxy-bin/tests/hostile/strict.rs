@@ -1,4 +1,4 @@
-//! A strict HTTP/1.1 parser, which accepts only requests that strictly follow RFC 9112.
+//! An HTTP/1.1 parser that accepts only requests that strictly follow RFC 9112.
 
 use std::io::Read;
 use std::net::TcpStream;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) mod upstream;
 
-/// The maximum time for any step of a test, reached only after an error.
+/// The maximum time for any step of a test, reached only if the test fails.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A running process of the built binary.
@@ -147,7 +147,7 @@ pub(crate) fn address_in(line: &str) -> SocketAddr {
     addresses.next().unwrap_or_else(|| panic!("no address in {line:?}"))
 }
 
-/// Returns a port that was unused a moment ago, for programs that do not accept port 0.
+/// Returns a port that was free when checked, for programs that do not accept port 0.
 pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

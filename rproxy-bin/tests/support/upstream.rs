@@ -40,7 +40,7 @@ impl Nginx {
         Some(Self { child, address, folder, config: path })
     }
 
-    /// Kills nginx and all its connections.
+    /// Kills nginx and closes all its connections.
     pub(crate) fn kill(&mut self) {
         // The master process stops its worker when it is terminated.
         let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();

@@ -1,4 +1,4 @@
-//! Tests of the encoder limit, and of the tasks that run while responses are compressed.
+//! Tests of the encoder limit, and of the scheduling of other tasks during compression.
 
 use std::convert::Infallible;
 use std::future::ready;

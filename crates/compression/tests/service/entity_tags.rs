@@ -75,7 +75,7 @@ impl App<'_> {
         (head.status, head.headers)
     }
 
-    /// Returns the entity tag that a client receives for these codings.
+    /// Returns the `ETag` of the response to a request with the `Accept-Encoding` value `codings`.
     async fn tag(&self, codings: &str) -> String {
         field(&self.exchange(Method::GET, &[("accept-encoding", codings)]).await.1, "etag").to_owned()
     }
@@ -160,7 +160,7 @@ async fn responses_without_content_have_the_etag_and_vary_of_a_200() {
 }
 
 #[tokio::test]
-async fn selects_the_etag_of_a_304_by_content_type_if_no_entity_tag_is_named() {
+async fn selects_the_etag_of_a_304_by_content_type_if_the_request_names_no_entity_tag() {
     let fields = [JSON, ("etag", "\"v1\""), ("digest", "md5=AA=="), ("content-length", "4000")];
     for (request, etag, vary) in [
         (&[("accept-encoding", "gzip"), ("if-modified-since", "x")][..], "\"v1-gzip\"", "accept-encoding"),
@@ -266,7 +266,7 @@ async fn application_entity_tags_can_end_in_the_suffix_of_a_variant() {
 }
 
 proptest! {
-    /// A condition with the entity tag of an earlier version is false, regardless of the application's tags.
+    /// A condition with the entity tag of an earlier version is false, regardless of the application's entity tags.
     #[test]
     fn an_entity_tag_matches_only_the_version_that_it_was_sent_with(
         parts in proptest::collection::vec(select(vec!["v", "-br", "-gzip", "-zstd", "-identity", "-", "br"]), 0..4),

@@ -1,4 +1,4 @@
-//! Tests of the selection of responses to compress and of the content coding.
+//! Tests of the selection of compressible responses, and of their content coding.
 
 use http::{Method, StatusCode};
 
@@ -71,7 +71,7 @@ async fn leaves_responses_without_complete_content_unchanged() {
 }
 
 #[tokio::test]
-async fn keeps_the_status_if_no_content_coding_is_acceptable() {
+async fn sends_no_406_if_no_content_coding_is_acceptable() {
     let mut missing = page(&[HTML]);
     *missing.status_mut() = StatusCode::NOT_FOUND;
     let response = exchange(get(&[("accept-encoding", "gzip;q=0, identity;q=0")]), missing.clone()).await;

@@ -93,7 +93,7 @@ pub(super) fn compose(path: &[u8]) -> Option<Vec<u8>> {
     (composed != path).then_some(composed)
 }
 
-/// Replaces characters by the similar ones that Windows substitutes if a code page lacks them ("best fit").
+/// Replaces characters with the similar characters that Windows substitutes in a code page ("best fit").
 ///
 /// Also replaces the currency signs that Japanese and Korean code pages have in the place of the backslash.
 pub(super) fn best_fit(path: &[u8]) -> Option<Vec<u8>> {
@@ -160,7 +160,7 @@ fn overlong(lead: u8, after: &[u8]) -> Option<(char, usize)> {
     Some((character, length))
 }
 
-/// Removes the bytes that are not valid UTF-8 from the path.
+/// Removes invalid UTF-8 bytes from the path.
 pub(super) fn drop_invalid(path: &[u8]) -> Option<Vec<u8>> {
     if std::str::from_utf8(path).is_ok() {
         return None;
@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn replaces_compatibility_characters_by_ascii() {
+    fn replaces_compatibility_characters_with_ascii() {
         let cases: [(&str, Option<&str>); 17] = [
             ("/．．／．ｅｎｖ", Some("/../.env")),
             ("/a＼b％２ｅ；c", Some(r"/a\b%2e;c")),
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn replaces_characters_by_the_best_fit_of_windows_code_pages() {
+    fn replaces_characters_with_the_best_fit_of_windows_code_pages() {
         let cases: [(&str, Option<&str>); 4] = [
             ("/a\u{a5}..\u{20a9}b", Some(r"/a\..\b")),
             ("/wp\u{ad}config\u{2010}x", Some("/wp-config-x")),

@@ -4,9 +4,9 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ProxyErrorType {
-    /// The lookup of the next hop's name timed out.
+    /// The DNS lookup of the next hop timed out.
     DnsTimeout,
-    /// The lookup of the next hop's name failed.
+    /// The DNS lookup of the next hop failed.
     DnsError,
     /// The proxy cannot determine the next hop.
     DestinationNotFound,
@@ -18,9 +18,9 @@ pub enum ProxyErrorType {
     DestinationIpUnroutable,
     /// The next hop refused the connection.
     ConnectionRefused,
-    /// The connection was closed before the complete response.
+    /// The connection to the next hop was closed before the response was complete.
     ConnectionTerminated,
-    /// The connection was not established in time.
+    /// The connection to the next hop was not established in time.
     ConnectionTimeout,
     /// The next hop sent no data in time.
     ConnectionReadTimeout,
@@ -54,24 +54,24 @@ pub enum ProxyErrorType {
     HttpResponseTransferCoding,
     /// The content coding of the response cannot be decoded.
     HttpResponseContentCoding,
-    /// The response was not complete in time.
+    /// The complete response did not arrive in time.
     HttpResponseTimeout,
-    /// The upgrade with the next hop failed.
+    /// The protocol upgrade with the next hop failed.
     HttpUpgradeFailed,
-    /// The next hop violated HTTP.
+    /// The next hop violated the HTTP protocol.
     HttpProtocolError,
     /// The proxy generated the response itself.
     ProxyInternalResponse,
     /// The proxy had an internal error.
     ProxyInternalError,
-    /// The configuration of the proxy is wrong.
+    /// The configuration of the proxy is invalid.
     ProxyConfigurationError,
-    /// The request loops.
+    /// The request is in a forwarding loop.
     ProxyLoopDetected,
 }
 
 impl ProxyErrorType {
-    /// All error types, in the order of the RFC.
+    /// All proxy error types, in the order of RFC 9209.
     pub const ALL: &[Self] = &[
         Self::DnsTimeout,
         Self::DnsError,
@@ -107,7 +107,7 @@ impl ProxyErrorType {
         Self::ProxyLoopDetected,
     ];
 
-    /// Returns the name, such as `http_request_denied`.
+    /// Returns the name of the error type, such as `http_request_denied`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn position_in_all_is_the_discriminant() {
+    fn proxy_error_types_are_listed_in_the_order_of_their_discriminants() {
         for (index, error_type) in ProxyErrorType::ALL.iter().enumerate() {
             assert_eq!(*error_type as usize, index, "{}", error_type.as_str());
         }

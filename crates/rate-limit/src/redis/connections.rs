@@ -29,10 +29,10 @@ struct Slot {
 
 #[derive(Default)]
 enum State {
-    /// The connection is not open, because no request has needed it yet.
+    /// The connection has not been opened, because no request has needed it.
     #[default]
     Unused,
-    /// The first attempt to connect is in progress. Requests wait until the sender is dropped.
+    /// The first connection attempt is in progress. Requests wait until the sender is dropped.
     Connecting(watch::Receiver<()>),
     Up {
         connection: MultiplexedConnection,
@@ -61,7 +61,7 @@ pub struct RedisStats {
     pub timed_out: u64,
     /// The number of requests that were not sent because the connection was down.
     pub not_connected: u64,
-    /// The number of requests that failed for another reason than a timeout or a missing connection.
+    /// The number of requests that failed for a reason other than a timeout or a missing connection.
     pub failed: u64,
     /// The total number of connections opened.
     pub connections_opened: u64,
@@ -151,7 +151,7 @@ impl Connections {
         }
     }
 
-    /// Replaces the connection with this ID, unless another connection is already in its place.
+    /// Replaces the connection with this ID, unless it has already been replaced.
     fn reconnect(self: &Arc<Self>, slot: usize, id: u64) {
         let mut state = self.state(slot);
         if matches!(*state, State::Up { id: current, .. } if current == id) {
@@ -195,7 +195,7 @@ impl Connections {
     }
 }
 
-/// A task that retries until the connection to the Redis server is open.
+/// A task that retries to connect to the Redis server until a connection is open.
 ///
 /// If the task is dropped before, for example with its runtime, the next request starts another one.
 struct Connector {
@@ -238,7 +238,7 @@ impl Drop for Connector {
     }
 }
 
-/// Returns the number of the current thread, in the order of first use.
+/// Returns the index of the current thread, assigned by the first call on the thread.
 fn thread_number() -> usize {
     static THREADS: AtomicUsize = AtomicUsize::new(0);
     thread_local! {

@@ -127,7 +127,7 @@ mod tests {
     type Request = (u32, u8, u8, u32, bool);
 
     #[test]
-    fn redis_scripts_decide_like_the_limiter_in_memory() {
+    fn redis_script_makes_the_same_decisions_as_the_in_memory_limiter() {
         let Some(server) = server::Server::start() else { return };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let connection =

@@ -57,7 +57,7 @@ impl Server {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Returns a function that returns the number of calls of a Redis command.
+    /// Returns a function that counts the calls of a Redis command.
     pub(crate) fn calls(&self) -> impl Fn(&str) -> u64 {
         let stats = self.cli(&["INFO", "commandstats"]);
         move |command| {

@@ -63,7 +63,7 @@ impl ContentSecurityPolicyBuilder {
         self
     }
 
-    /// Adds `upgrade-insecure-requests`, with which browsers load HTTP resources over HTTPS. It breaks all assets of a
+    /// Adds `upgrade-insecure-requests`, which makes browsers load HTTP resources over HTTPS. It breaks all assets of a
     /// site without TLS.
     pub fn upgrade_insecure_requests(mut self) -> Self {
         self.upgrade_insecure_requests = true;
@@ -170,25 +170,25 @@ fn token(text: &str) -> Result<&str, CspError> {
 #[non_exhaustive]
 pub enum CspError {
     /// The policy contains an invalid host source.
-    #[error("bad source {0:?}: expected the form https://*.example.org:443/path")]
+    #[error("bad CSP host source {0:?}: expected the form https://*.example.org:443/path")]
     InvalidHost(String),
     /// The policy contains an invalid scheme source.
-    #[error("bad source {0:?}: expected a scheme such as https or data")]
+    #[error("bad CSP scheme source {0:?}: expected a scheme such as https or data")]
     InvalidScheme(String),
     /// A hash is not base64 or has the wrong length.
-    #[error("bad hash {0:?}: expected base64 with the length of the digest")]
+    #[error("bad CSP hash {0:?}: expected base64 with the length of the digest")]
     InvalidHash(String),
     /// A name or URL is empty, or contains a space, `;` or `,`.
-    #[error("bad name or URL {0:?}: empty, or contains a space, semicolon or comma")]
+    #[error("bad name or URL {0:?} in a CSP directive: empty, or contains a space, semicolon or comma")]
     InvalidToken(String),
     /// The policy contains the same directive twice. Browsers would ignore the second one.
-    #[error("duplicate directive {0}")]
+    #[error("duplicate CSP directive {0}")]
     DuplicateDirective(CspDirective),
     /// A directive contains `'none'` together with other sources. Browsers would ignore it.
-    #[error("'none' in {0} must be the only source")]
+    #[error("'none' must be the only source in the CSP directive {0}")]
     NoneWithOtherSources(CspDirective),
-    /// A source for scripts and styles, such as a nonce, is in a directive without support for it.
-    #[error("the source {keyword} has no effect in {directive}")]
+    /// A source for scripts or styles, such as a nonce, is in a directive that does not support it.
+    #[error("the CSP source {keyword} has no effect in the directive {directive}")]
     UnsupportedSource {
         /// The source that has no effect.
         keyword: CspSource,
@@ -196,7 +196,7 @@ pub enum CspError {
         directive: CspDirective,
     },
     /// `'strict-dynamic'` is used without a nonce or hash, so no script would run.
-    #[error("'strict-dynamic' in {0} requires a nonce or a hash")]
+    #[error("'strict-dynamic' in the CSP directive {0} requires a nonce or a hash")]
     StrictDynamicWithoutNonce(CspDirective),
     /// The policy contains no directive.
     #[error("a Content Security Policy needs at least one directive")]

@@ -24,13 +24,13 @@ pub enum CspDirective {
     MediaSrc,
     /// `object-src`: plug-ins in `<object>` and `<embed>`.
     ObjectSrc,
-    /// `script-src`: scripts, inline or loaded.
+    /// `script-src`: inline and external scripts.
     ScriptSrc,
     /// `script-src-attr`: event handlers in attributes.
     ScriptSrcAttr,
     /// `script-src-elem`: script elements.
     ScriptSrcElem,
-    /// `style-src`: styles, inline or loaded.
+    /// `style-src`: inline and external styles.
     StyleSrc,
     /// `style-src-attr`: style attributes.
     StyleSrcAttr,
@@ -40,7 +40,7 @@ pub enum CspDirective {
     WorkerSrc,
     /// `base-uri`: URLs in the `<base>` element.
     BaseUri,
-    /// `form-action`: targets of forms.
+    /// `form-action`: targets of form submissions.
     FormAction,
     /// `frame-ancestors`: pages that may embed this page in a frame.
     FrameAncestors,

@@ -79,7 +79,7 @@ impl CspSource {
         }
     }
 
-    /// Creates a source for inline code, or for a file with `integrity`, with this SHA-256 hash.
+    /// Creates a source that matches inline code, or files with `integrity`, by their SHA-256 hash.
     ///
     /// # Errors
     ///
@@ -88,7 +88,7 @@ impl CspSource {
         Self::hash("sha256", base64, 44)
     }
 
-    /// Creates a source for inline code, or for a file with `integrity`, with this SHA-384 hash.
+    /// Creates a source that matches inline code, or files with `integrity`, by their SHA-384 hash.
     ///
     /// # Errors
     ///
@@ -97,7 +97,7 @@ impl CspSource {
         Self::hash("sha384", base64, 64)
     }
 
-    /// Creates a source for inline code, or for a file with `integrity`, with this SHA-512 hash.
+    /// Creates a source that matches inline code, or files with `integrity`, by their SHA-512 hash.
     ///
     /// # Errors
     ///

@@ -169,11 +169,11 @@ fn removes_every_response_field_that_the_headers_page_lists() {
     assert!(response.status == 200 && !response.head.contains("revealed"), "{}", response.head);
 }
 
-/// The metrics of two proxies that together use every feature with separate metrics.
+/// The metrics of two proxies that together use every feature that has metrics.
 struct Exposed {
     /// The type and the label names of each metric, by metric name.
     families: BTreeMap<String, (String, BTreeSet<String>)>,
-    /// Every label name with every value.
+    /// All pairs of a label name and a label value in the metrics.
     values: BTreeSet<(String, String)>,
 }
 

@@ -38,7 +38,7 @@ fn field(head: &str, name: &str) -> Option<String> {
 
 const BODY: &str = "0123456789";
 
-/// Returns the response of a file server with validators and range requests.
+/// Returns the response of a file server that supports validators and range requests.
 fn file(head: &str, etag: &str) -> String {
     let fields = format!("cache-control: max-age=60\r\netag: {etag}\r\naccept-ranges: bytes\r\n");
     let applies = field(head, "if-range").is_none_or(|tag| tag == etag);

@@ -23,7 +23,7 @@ struct Load {
 struct Tally {
     served: AtomicUsize,
     bad_gateway: AtomicUsize,
-    /// The number of responses with an unexpected status and of requests without a response.
+    /// The number of responses with an unexpected status, plus the number of requests without a response.
     failed: AtomicUsize,
 }
 

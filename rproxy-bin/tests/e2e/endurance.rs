@@ -55,7 +55,7 @@ impl Client {
     }
 }
 
-/// Clients that send requests until they are dropped, and panic on any failure.
+/// Clients that send requests until the value is dropped, and panic on any failure.
 struct Load {
     done: Arc<AtomicBool>,
     served: Arc<AtomicUsize>,
@@ -201,7 +201,7 @@ impl HalfOpen {
         Self((0..count).map(socket).collect())
     }
 
-    /// Returns the number of incomplete handshakes that the server has not closed.
+    /// Returns the number of connections with an incomplete handshake that the server has not closed.
     fn held(&mut self) -> usize {
         let is_held = |mut socket: &TcpStream| matches!(socket.read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock);
         self.0.iter().filter(|socket| is_held(socket)).count()

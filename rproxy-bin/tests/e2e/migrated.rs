@@ -62,7 +62,7 @@ impl Guide {
         read_response(&mut stream).expect("a response")
     }
 
-    /// Asserts that the backend named `backend` receives a request, with the target `forwarded`.
+    /// Asserts that the backend `backend` receives a request with the target `forwarded`.
     fn assert_forwards(&self, target: &str, backend: &str, forwarded: &str) {
         let response = self.send(&format!("GET {target} HTTP/1.1"), b"");
         assert_eq!((response.status, response.body), (200, format!("{backend} {forwarded} 0")), "{target}");

@@ -8,7 +8,8 @@ use crate::spellings::{BLOCKED, BLOCKED_STRICT, Random, corpus};
 use crate::support::upstream::{Nginx, ok, responding};
 use crate::support::{Proxy, free_port};
 
-/// The protected resources, which the default route would serve. A route for each goes to another backend.
+/// The protected resources, which the default route would serve if no other route matched. A route for each goes to
+/// another backend.
 const SECRETS: [&str; 15] = [
     "admin/secret",
     "caf\u{e9}/secret",

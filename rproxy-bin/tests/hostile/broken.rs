@@ -15,7 +15,7 @@ use crate::support::{Proxy, TIMEOUT, connect, free_port, get, read_response, rea
 const TIMEOUTS: [(&str, &str); 3] =
     [("RPROXY_UPSTREAM_TIMEOUT", "400ms"), ("RPROXY_UPSTREAM_READ_TIMEOUT", "400ms"), ("RPROXY_ACCESS_LOG", "text")];
 
-/// A failure of a backend during one request, and the expected outcome for the client.
+/// A backend failure during one request, and the expected outcome for the client.
 struct Failure {
     name: &'static str,
     act: fn(&mut TcpStream),

@@ -15,7 +15,7 @@
 
 use std::collections::HashSet;
 
-/// A case of a corpus, with the steps and the expected result.
+/// A test case of a corpus: its steps and the expected result.
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
     pub(crate) name: String,
@@ -31,7 +31,7 @@ pub(crate) enum Step {
 }
 
 impl Case {
-    /// Returns the concatenation of all bytes that the case sends.
+    /// Returns the concatenation of all bytes that the test case sends.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let sent = self.steps.iter().filter_map(|step| match step {
             Step::Send(bytes) => Some(bytes.as_slice()),

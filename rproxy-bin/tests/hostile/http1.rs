@@ -104,7 +104,7 @@ impl Expected {
     }
 }
 
-/// The responses to one case in order, and whether the connection ended after the last response.
+/// The responses to one test case in order, and whether the connection ended after the last response.
 struct Answers {
     responses: Vec<Response>,
     has_ended: bool,

@@ -67,7 +67,7 @@ fn memory_table_of_the_limits_page_is_current() {
     }
 }
 
-/// Starts a backend with endless responses that require much memory to compress.
+/// Starts a backend that sends endless responses whose compression requires much memory.
 pub(crate) fn endless() -> SocketAddr {
     scripted(|mut stream| {
         if read_head(&mut stream).is_some() {

@@ -43,7 +43,7 @@ fn ambiguous_responses_are_rejected_or_framed_consistently() {
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
 }
 
-/// A script of bytes that the backend sends, and the progress of the script.
+/// The scripted bytes that the backend sends, and the progress of the script.
 #[derive(Clone, Default)]
 struct Script(Arc<(Mutex<ScriptState>, Condvar)>);
 

@@ -821,7 +821,7 @@ fn explain_prints_the_decision_of_the_path_filter() {
 }
 
 #[test]
-fn explain_selects_the_route_by_the_method() {
+fn explain_selects_the_route_by_the_request_method() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("rproxy.toml");
     let route = "[[site]]\nhosts = \"example.org\"\n[[site.route]]\npaths = \"/login\"\nmethods = \"POST\"\n";

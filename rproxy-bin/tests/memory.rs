@@ -1,4 +1,4 @@
-//! The memory of idle sites and routes.
+//! Tests of the memory use of idle sites and routes.
 #![allow(clippy::unwrap_used, unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -9,7 +9,7 @@ use std::{fs, iter};
 use rproxy::Config;
 use rproxy_server::RequestBody;
 
-/// The system's allocator with a counter of the bytes in use.
+/// The system allocator with a counter of allocated bytes.
 struct Counting;
 
 static IN_USE: AtomicUsize = AtomicUsize::new(0);
@@ -32,8 +32,10 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// Returns the bytes that a configuration with this many sites takes: its settings, its stacks, and the services of two
-/// workers. Each site has five routes with these settings.
+/// Returns the memory in bytes that a configuration with `sites` sites uses.
+///
+/// The memory consists of the settings, the stacks, and the services of two workers. Each site has five routes with these
+/// settings.
 fn bytes(sites: u16, settings: &str) -> usize {
     let mut text = String::new();
     for site in 0..sites {
@@ -58,7 +60,7 @@ fn bytes(sites: u16, settings: &str) -> usize {
 }
 
 #[test]
-fn idle_site_with_five_routes_takes_at_most_40_kb() {
+fn idle_site_with_five_routes_uses_at_most_40_kb_of_memory() {
     for settings in [
         "",
         "upstream = \"127.0.0.2:PORT\"\nupstream_timeout = \"1ROUTEs\"",

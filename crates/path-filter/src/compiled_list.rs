@@ -1,4 +1,4 @@
-//! A list of rules, with what is compiled from them.
+//! A list of rules, with a prefilter and the compiled globs.
 
 use std::fmt;
 use std::sync::{Arc, LazyLock, OnceLock};
@@ -16,28 +16,28 @@ use crate::strict_paths::STRICT_PATHS;
 /// A compiled list of rules.
 pub(crate) struct CompiledList {
     rules: Vec<Rule>,
-    /// The prefilter of the globs that block.
+    /// The prefilter for the globs that block paths.
     prefilter: LiteralPrefilter,
-    /// Compiled when the first path passes the prefilter. For a curated list, this takes some milliseconds and megabytes,
-    /// and many proxies never get such a path.
+    /// The globs of the rules, compiled when a path first passes the prefilter. For a curated list, this takes some
+    /// milliseconds and megabytes, and many proxies never get such a path.
     globs: OnceLock<AllGlobs>,
 }
 
 impl CompiledList {
-    /// Creates a list of these rules.
+    /// Creates a list of `rules`, or returns an error if a glob is invalid.
     pub(crate) fn new(rules: Vec<Rule>) -> Result<Self, PathRulesError> {
         // Finds errors now. The result is dropped, because few lists ever need it.
         compile(&rules)?;
         Ok(Self::from_valid(rules))
     }
 
-    /// Returns the default list.
+    /// Returns the compiled default list.
     pub(crate) fn default_paths() -> Arc<Self> {
         static LIST: LazyLock<Arc<CompiledList>> = LazyLock::new(|| CompiledList::curated(&[DEFAULT_PATHS]));
         Arc::clone(&LIST)
     }
 
-    /// Returns the strict list, which includes the default list.
+    /// Returns the compiled strict list, which includes the default list.
     pub(crate) fn strict_paths() -> Arc<Self> {
         // The default list comes last: its secrets are blocked and its files of users allowed in the strict list, too.
         static LIST: LazyLock<Arc<CompiledList>> =
@@ -54,7 +54,7 @@ impl CompiledList {
         match rules.collect::<Result<_, _>>() {
             Ok(rules) => Arc::new(Self::from_valid(rules)),
             // The lists are constants, and tests compile them.
-            Err(error) => unreachable!("the curated lists are valid: {error}"),
+            Err(error) => unreachable!("a curated list contains an invalid rule: {error}"),
         }
     }
 
@@ -70,12 +70,12 @@ impl CompiledList {
         self.prefilter.may_match(decoding)
     }
 
-    /// Returns the last rule that matches.
+    /// Returns the last rule of the list that matches a decoding.
     pub(crate) fn last_match(&self, decoding: &[u8]) -> Option<&Rule> {
         self.globs().last_match(decoding).map(|index| &self.rules[index])
     }
 
-    /// Returns the rules in their order.
+    /// Returns the rules in the order of the list.
     pub(crate) fn rules(&self) -> &[Rule] {
         &self.rules
     }
@@ -84,7 +84,7 @@ impl CompiledList {
         self.globs.get_or_init(|| match compile(&self.rules) {
             Ok(globs) => globs,
             // `new` has compiled them before. The curated lists are constants, and tests compile them.
-            Err(error) => unreachable!("the rules are valid: {error}"),
+            Err(error) => unreachable!("a compiled list contains an invalid rule: {error}"),
         })
     }
 }

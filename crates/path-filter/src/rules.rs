@@ -32,7 +32,7 @@ use crate::rule::Rule;
 /// ```
 #[derive(Clone)]
 pub struct PathRules {
-    /// In the order of the rules. All rules share the curated lists.
+    /// The lists of rules, in the order of the rules. All rules share the curated lists.
     lists: Arc<[Arc<CompiledList>]>,
 }
 
@@ -184,9 +184,9 @@ impl fmt::Debug for PathRules {
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct PathRulesBuilder {
-    /// The rules before the last curated list, and that list.
+    /// The compiled rules, up to and including the last curated list.
     lists: Vec<Arc<CompiledList>>,
-    /// The rules since then.
+    /// The rules that were added after the last curated list.
     rules: Vec<Rule>,
 }
 
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn all_rules_share_the_curated_lists() {
+    fn path_rules_share_the_compiled_curated_lists() {
         let (one, other) = ["default,/a", "/b,default"].map(|list| PathRules::parse_list(list).unwrap()).into();
         assert!(Arc::ptr_eq(&one.lists[0], &other.lists[1]));
         assert!(Arc::ptr_eq(&one.lists[0], &PathRules::sensitive().lists[0]));
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn last_match_decides_across_curated_lists() {
+    fn last_matching_rule_decides_across_curated_lists() {
         for (list, path, is_blocked) in [
             ("default,!/.env", "/.env", false),
             ("!/.env,default", "/.env", true),

@@ -25,7 +25,7 @@ use governor::state::StateStore;
 /// A table of the theoretical arrival time (TAT) of each key. Clones share it.
 #[derive(Clone)]
 pub(crate) struct KeyTable {
-    /// Allocated by the first access, since many tables never have one.
+    /// The shards of the table, allocated at the first access because many tables are never used.
     shards: Arc<OnceLock<Box<[Shard]>>>,
     /// The maximum number of buckets in a shard.
     max_buckets: usize,
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn allocates_nothing_before_the_first_access() {
+    fn key_table_allocates_no_memory_before_the_first_access() {
         let table = KeyTable::new(1 << 19);
         assert!(table.shards.get().is_none());
         put(&table, key(1), 100);

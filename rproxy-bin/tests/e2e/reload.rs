@@ -1,4 +1,4 @@
-//! Settings that a reload applies outside of the layers.
+//! Tests of settings outside of the layers that a reload applies.
 
 use std::fs;
 use std::io::Read;
@@ -12,7 +12,7 @@ use super::support::{Proxy, connect, curl, free_port, get, request};
 
 const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n";
 
-/// A proxy with a configuration file that a test changes.
+/// A proxy whose configuration file is changed by a test.
 struct Reloaded {
     _folder: TempDir,
     file: PathBuf,
@@ -49,7 +49,7 @@ impl Reloaded {
 }
 
 #[test]
-fn opens_moves_and_closes_the_admin_listener() {
+fn reload_opens_moves_and_closes_the_admin_listener() {
     let mut proxy = Reloaded::start("");
     let [one, other] = [free_port(), free_port()].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
     proxy.reload(&format!("admin_listen = \"{one}\""));
@@ -81,7 +81,7 @@ fn opens_moves_and_closes_the_admin_listener() {
 }
 
 #[test]
-fn overlapping_admin_address_needs_a_restart() {
+fn overlapping_admin_listener_address_requires_a_restart() {
     let port = free_port();
     let mut proxy = Reloaded::start(&format!("admin_listen = \"127.0.0.1:{port}\""));
     proxy.reload(&format!("admin_listen = \"0.0.0.0:{port}\""));
@@ -90,7 +90,9 @@ fn overlapping_admin_address_needs_a_restart() {
     assert_eq!(request(SocketAddr::from(([127, 0, 0, 1], port)), HEALTH).status, 200);
 }
 
-/// The old listener ends when its worker sees that it drains.
+/// Waits until the old listener no longer accepts connections.
+///
+/// Its worker closes the listener when it starts to drain.
 fn wait_until_closed(address: SocketAddr) {
     let deadline = std::time::Instant::now() + super::support::TIMEOUT;
     while std::net::TcpStream::connect(address).is_ok() {
@@ -99,7 +101,7 @@ fn wait_until_closed(address: SocketAddr) {
 }
 
 #[test]
-fn changes_the_limits_of_clients() {
+fn reload_changes_the_request_limits() {
     let mut proxy = Reloaded::start("");
     let long = format!("/{}", "x".repeat(100));
     assert_eq!(get(proxy.proxy.address, &long).status, 200);
@@ -114,7 +116,7 @@ fn changes_the_limits_of_clients() {
 }
 
 #[test]
-fn changes_the_logs() {
+fn reload_changes_the_log_settings() {
     let mut proxy = Reloaded::start("log_level = \"info\"");
     proxy.reload("log_level = \"debug\"\naccess_log = \"text\"\nmax_connections_per_client = 1");
     let first = connect(proxy.proxy.address);
@@ -127,7 +129,7 @@ fn changes_the_logs() {
 }
 
 #[test]
-fn changes_the_hosts_over_tls() {
+fn reload_changes_the_hosts_served_over_tls() {
     let mut proxy = Reloaded::start("tls_local = true\nhttp_port = 0");
     let port = proxy.proxy.address.port();
     let status = || {

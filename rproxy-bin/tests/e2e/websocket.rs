@@ -300,7 +300,7 @@ async fn reload_closes_websockets_only_if_their_upstream_changes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn limit_of_a_route_counts_its_websockets_only() {
+async fn websocket_limit_of_a_route_counts_only_its_websockets() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("rproxy.toml");
     let upstream = echo_server();

@@ -2,7 +2,7 @@
 
 use http::header::{self, HeaderName, InvalidHeaderName};
 
-/// Parses a field name (RFC 9110 §5.1). Equal to [`HeaderName::from_bytes`], but faster for common names.
+/// Parses a field name (RFC 9110 §5.1). Equivalent to `HeaderName::from_bytes`, but faster for common names.
 ///
 /// A common name is recognised in lower case and in its usual spelling, such as `Content-Type`. It is never allocated.
 ///

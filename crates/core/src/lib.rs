@@ -1,4 +1,4 @@
-//! Types and path rules that are shared by the layers of rproxy. Without I/O, and without a layer of its own.
+//! Types and rules that the layers of rproxy share, without I/O.
 //!
 //! Most programs use the layer crates instead, which re-export the types of their interfaces.
 //!
@@ -6,8 +6,8 @@
 //!
 //! | Item | Feature | Content |
 //! |---|---|---|
-//! | [`field_name()`] | `field-name` | A parser of field names that is fast for common ones. |
-//! | [`path`] | `path` | Every decoding of a request path that some server applies. |
+//! | [`field_name()`] | `field-name` | A parser of field names, with a fast path for common names. |
+//! | [`path`] | `path` | All paths to which known servers may decode a request path. |
 //! | [`target`] | `target` | Percent-encoding of request targets. |
 //! | [`TlsInfo`], [`ClientCertificate`] | `tls-info` | The TLS session of a connection. |
 //! | [`RejectedHead`] | `rejection` | The reason why a server rejected a request head. |

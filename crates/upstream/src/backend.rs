@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_backend_addresses_contain_the_input_and_the_reason() {
+    fn backend_address_errors_contain_the_input_and_the_reason() {
         for (text, reason) in [
             ("app", "the port is missing"),
             ("", "not a host and port"),

@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn skips_backends_that_are_not_eligible() {
+    fn balancing_skips_ineligible_backends() {
         let key = Balance::by_key(|_| Some(1));
         for balance in [Balance::RoundRobin, Balance::LeastPending, key] {
             let (round_robin, servers) = (RoundRobin::new(&[1, 1, 1]), servers(&[1, 1, 1]));
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn removing_a_backend_moves_only_its_keys_in_proportion_to_the_weights() {
+    fn removing_a_backend_reassigns_only_its_keys() {
         let (balance, round_robin, servers) =
             (Balance::by_key(|_| Some(1)), RoundRobin::new(&[1]), servers(&[1, 1, 2]));
         let backend_of = |key, removed: Option<usize>| {

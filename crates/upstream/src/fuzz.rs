@@ -10,12 +10,12 @@ mod tests {
     const CRATE: &str = env!("CARGO_MANIFEST_DIR");
 
     #[test]
-    fn response_heads_of_the_corpus_keep_the_fuzz_invariants() {
+    fn response_head_fuzz_target_passes_on_the_mutated_corpus() {
         run(CRATE, "response_head", response_head);
     }
 
     #[test]
-    fn response_bodies_of_the_corpus_keep_the_fuzz_invariants() {
+    fn response_body_fuzz_target_passes_on_the_mutated_corpus() {
         run(CRATE, "response_body", response_body);
     }
 }

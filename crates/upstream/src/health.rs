@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn failed_health_checks_override_successful_requests() {
+    async fn failed_health_check_keeps_a_backend_unhealthy_despite_successful_requests() {
         let health = health(1);
         assert!(!health.record_check(true));
         assert!(health.record_check(false));

@@ -71,7 +71,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     #[tokio::test(start_paused = true)]
-    async fn returns_the_last_known_addresses_during_a_back_off() {
+    async fn returns_the_last_known_dns_addresses_during_a_back_off() {
         let (addresses, ips) = (StaleAddresses::default(), [IpAddr::V4(Ipv4Addr::LOCALHOST)]);
         let now = Instant::now();
         assert!(addresses.begin_back_off("a", now).is_none() && !addresses.contains("a"));

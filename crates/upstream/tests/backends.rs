@@ -1,4 +1,4 @@
-//! HTTP/1.1 backends: reuse of connections, retries, failures and error responses.
+//! HTTP/1.1 backends: connection reuse, retries, failures and error responses.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
@@ -16,7 +16,7 @@ use tower::ServiceExt;
 use self::support::{Body, backend, get, read_head, send, text, upstream};
 
 #[tokio::test]
-async fn reuses_connections() {
+async fn reuses_an_idle_http1_connection() {
     let (address, connections) = backend(async |mut stream, _| {
         while read_head(&mut stream).await.is_some() {
             send(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
@@ -31,7 +31,7 @@ async fn reuses_connections() {
 }
 
 #[tokio::test]
-async fn reuses_connections_after_each_framing() {
+async fn reuses_a_connection_after_each_kind_of_body_framing() {
     let (address, connections) = backend(async |mut stream, _| {
         while let Some(head) = read_head(&mut stream).await {
             let response = match head.split(' ').nth(1).unwrap() {
@@ -56,7 +56,7 @@ async fn reuses_connections_after_each_framing() {
 }
 
 #[tokio::test]
-async fn opens_a_new_connection_after_an_idle_close() {
+async fn opens_a_new_connection_after_the_backend_closed_the_idle_connection() {
     let (sender, mut closed) = tokio::sync::mpsc::channel(1);
     let (address, connections) = backend(move |mut stream, _| {
         let sender = sender.clone();
@@ -85,7 +85,7 @@ async fn opens_a_new_connection_after_an_idle_close() {
 }
 
 #[tokio::test]
-async fn retries_idempotent_requests_on_a_new_connection_after_a_close() {
+async fn retries_idempotent_requests_after_a_reused_connection_is_closed() {
     let (address, connections) = backend(async |mut stream, number| {
         read_head(&mut stream).await;
         send(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
@@ -108,7 +108,7 @@ async fn retries_idempotent_requests_on_a_new_connection_after_a_close() {
 }
 
 #[tokio::test]
-async fn does_not_retry_a_post_after_a_close() {
+async fn does_not_retry_a_post_after_the_backend_closes_the_connection() {
     let (address, connections) = backend(async |mut stream, _| {
         read_head(&mut stream).await;
         send(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
@@ -161,7 +161,7 @@ async fn maps_backend_failures_to_502_and_504() {
 }
 
 #[tokio::test]
-async fn refused_connection_is_a_502() {
+async fn refused_connection_causes_a_502() {
     let unused = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let response = upstream(unused).oneshot(get("/")).await.unwrap();
     assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
@@ -235,7 +235,7 @@ async fn responds_503_with_retry_after_if_all_backends_are_ejected() {
 }
 
 #[tokio::test]
-async fn dropping_the_request_closes_its_connection() {
+async fn dropping_the_response_future_closes_the_backend_connection() {
     let (sender, mut closed) = tokio::sync::mpsc::channel(1);
     let (address, _) = backend(move |mut stream, _| {
         let sender = sender.clone();
@@ -254,7 +254,7 @@ async fn dropping_the_request_closes_its_connection() {
 }
 
 #[tokio::test]
-async fn forwards_host_unchanged_and_adds_a_missing_one() {
+async fn forwards_host_unchanged_and_adds_a_missing_host() {
     let (address, _) = backend(async |mut stream, _| {
         while let Some(head) = read_head(&mut stream).await {
             let body =

@@ -16,7 +16,7 @@ use tower::ServiceExt;
 
 use self::support::{Body, backend, get, read_head, send, static_backend, text, unused_address};
 
-/// Adds three backends with these weights, whose responses are `a`, `b` and `c`.
+/// Starts three backends that respond with `a`, `b` and `c`, and adds them with `weights` to an upstream.
 async fn three_backends(weights: [u16; 3]) -> Builder {
     let mut builder = Upstream::builder();
     for (name, weight) in ["a", "b", "c"].into_iter().zip(weights) {
@@ -32,7 +32,7 @@ async fn response_text(upstream: &Upstream<Body>, request: Request<Body>) -> Str
 }
 
 #[tokio::test]
-async fn round_robin_follows_the_weights() {
+async fn round_robin_distributes_requests_by_weight() {
     let upstream = three_backends([2, 1, 1]).await.build().unwrap();
     let mut names = String::new();
     for _ in 0..8 {
@@ -42,7 +42,7 @@ async fn round_robin_follows_the_weights() {
 }
 
 #[tokio::test]
-async fn keys_of_an_unreachable_backend_have_a_stable_replacement() {
+async fn each_key_of_an_unreachable_backend_moves_to_a_stable_replacement() {
     let balance = Balance::by_key(|head| head.headers.get("x-tenant").cloned());
     let (unreachable, other, third) =
         (unused_address().await, static_backend("b").await.0, static_backend("c").await.0);
@@ -105,7 +105,7 @@ async fn least_pending_avoids_a_busy_backend_until_its_response_ends() {
 }
 
 #[tokio::test]
-async fn retries_idempotent_requests_on_another_backend_after_a_close() {
+async fn retries_idempotent_requests_on_another_backend_after_a_closed_connection() {
     let (broken, _) = backend(async |mut stream, _| {
         read_head(&mut stream).await;
     })
@@ -196,7 +196,7 @@ async fn holds_requests_while_the_only_backend_restarts() {
 }
 
 #[tokio::test]
-async fn hold_ends_with_an_error() {
+async fn held_request_fails_when_the_hold_time_is_over() {
     let builder = Upstream::builder().backends([unused_address().await.into()]).hold(Duration::from_millis(300));
     let upstream: Upstream<Body> = builder.build().unwrap();
     let begin = tokio::time::Instant::now();
@@ -206,7 +206,7 @@ async fn hold_ends_with_an_error() {
 }
 
 #[tokio::test]
-async fn connection_limit_queues_requests_up_to_the_queue_timeout() {
+async fn requests_over_the_connection_limit_wait_for_at_most_the_queue_timeout() {
     let (release, released) = watch::channel(false);
     let (address, connections) = backend(move |mut stream, _| {
         let mut released = released.clone();
@@ -245,7 +245,7 @@ async fn connection_limit_queues_requests_up_to_the_queue_timeout() {
 }
 
 #[tokio::test]
-async fn read_timeout_applies_to_a_silent_body_only() {
+async fn read_timeout_interrupts_a_stalled_response_body_but_not_a_slow_one() {
     let (address, _) = backend(async |mut stream, _| {
         while let Some(head) = read_head(&mut stream).await {
             send(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n").await;
@@ -270,7 +270,7 @@ async fn read_timeout_applies_to_a_silent_body_only() {
 }
 
 #[tokio::test]
-async fn request_timeout_limits_the_whole_exchange() {
+async fn request_timeout_covers_the_response_head_and_body() {
     let (address, _) = backend(async |mut stream, _| {
         let head = read_head(&mut stream).await.unwrap();
         if head.starts_with("GET /body") {
@@ -291,7 +291,7 @@ async fn request_timeout_limits_the_whole_exchange() {
 }
 
 #[tokio::test]
-async fn health_checks_remove_and_restore_a_backend() {
+async fn health_checks_exclude_a_backend_until_it_recovers() {
     let (health, state) = watch::channel(503);
     let (unhealthy, _) = backend(move |mut stream, _| {
         let state = state.clone();

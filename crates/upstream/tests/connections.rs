@@ -1,4 +1,4 @@
-//! HTTP/1.1 connections that belong to one client, and connects whose requests were cancelled.
+//! HTTP/1.1 connections that are bound to one client, and connections of cancelled requests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
@@ -17,7 +17,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tower::ServiceExt;
 
-/// Serves a connection with NTLM, as IIS does: the first request authenticates the connection for a user.
+/// Serves a connection with NTLM authentication, which, as in IIS, applies to the whole connection.
 async fn ntlm(mut stream: TcpStream, connection: usize) {
     let (mut user, mut is_challenged) = (None, false);
     while let Some(head) = read_head(&mut stream).await {
@@ -53,7 +53,7 @@ fn request(authorization: Option<&str>, client: Option<&ClientConnection>) -> Re
 }
 
 #[tokio::test]
-async fn authenticated_connection_serves_its_client_only() {
+async fn connection_authenticated_by_ntlm_or_negotiate_serves_only_its_client() {
     for (scheme, backends) in [("NTLM", 1), ("Negotiate", 3)] {
         let mut builder = Upstream::builder();
         for _ in 0..backends {
@@ -84,7 +84,7 @@ async fn authenticated_connection_serves_its_client_only() {
 }
 
 #[tokio::test]
-async fn authenticated_connection_is_closed_with_its_client() {
+async fn ntlm_authenticated_connection_closes_when_its_client_disconnects() {
     let (ended, mut ended_receiver) = tokio::sync::mpsc::unbounded_channel();
     let (address, _) = backend(move |stream, number| {
         let ended = ended.clone();
@@ -107,7 +107,7 @@ async fn authenticated_connection_is_closed_with_its_client() {
 }
 
 #[tokio::test]
-async fn other_credentials_do_not_bind_connections() {
+async fn basic_bearer_and_digest_credentials_do_not_bind_a_connection_to_a_client() {
     let (address, connections) = static_backend("ok").await;
     let upstream = upstream(address);
     for authorization in ["Basic YTpi", "Bearer ntlm", "Digest username=\"negotiate\""] {
@@ -117,7 +117,7 @@ async fn other_credentials_do_not_bind_connections() {
 }
 
 #[tokio::test]
-async fn cancelled_requests_share_one_connect() {
+async fn cancelled_requests_share_one_connection_attempt() {
     let (address, connections) = static_backend("ok").await;
     let upstream = upstream(address);
     for _ in 0..50 {
@@ -130,7 +130,7 @@ async fn cancelled_requests_share_one_connect() {
 }
 
 #[tokio::test]
-async fn detects_a_closed_connection_in_a_task_without_budget() {
+async fn detects_a_closed_connection_in_a_task_without_tokio_coop_budget() {
     let (address, connections) = backend(|mut stream, _| async move {
         read_head(&mut stream).await.unwrap();
         send(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
@@ -162,7 +162,7 @@ async fn detects_a_closed_connection_in_a_task_without_budget() {
 }
 
 #[tokio::test]
-async fn failed_request_body_ends_the_exchange() {
+async fn failed_request_body_aborts_the_response_and_the_backend_request() {
     let (report, reported) = tokio::sync::oneshot::channel();
     let report = Arc::new(std::sync::Mutex::new(Some(report)));
     let (address, _) = backend(move |mut stream, _| {

@@ -1,4 +1,4 @@
-//! HTTP/1.1 to backends: framing, streaming, and malformed responses.
+//! HTTP/1.1 connections to backends: body framing, streaming, and malformed responses.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::convert::Infallible;
@@ -23,7 +23,7 @@ use tower::ServiceExt;
 
 type AnyBody = UnsyncBoxBody<Bytes, std::io::Error>;
 
-/// Starts a backend that passes each connection to `serve`.
+/// Starts a backend that calls `serve` with each accepted connection.
 async fn backend<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> (Upstream<AnyBody>, Arc<AtomicUsize>)
 where
     F: Future<Output = ()> + Send + 'static,
@@ -54,7 +54,7 @@ async fn static_backend(response: &'static str) -> (Upstream<AnyBody>, Arc<Atomi
     .await
 }
 
-/// Reads up to and including `end`. Returns `None` at the end of the connection.
+/// Reads from a connection up to and including `end`. Returns `None` at the end of the connection.
 async fn read_until(stream: &mut TcpStream, end: &[u8]) -> Option<String> {
     let mut read = Vec::new();
     while !read.ends_with(end) {
@@ -79,7 +79,7 @@ fn full(text: &'static str) -> AnyBody {
     Full::from(text).map_err(|never: Infallible| match never {}).boxed_unsync()
 }
 
-/// Creates a body of unknown length, and a sender for its frames.
+/// Creates a request body of unknown length, and a sender for its frames.
 fn frames() -> (mpsc::Sender<Result<Frame<Bytes>, std::io::Error>>, AnyBody) {
     let (sender, receiver) = mpsc::channel(1);
     let frames = stream::unfold(receiver, async |mut receiver| Some((receiver.recv().await?, receiver)));
@@ -87,7 +87,7 @@ fn frames() -> (mpsc::Sender<Result<Frame<Bytes>, std::io::Error>>, AnyBody) {
 }
 
 #[tokio::test]
-async fn sends_content_length_if_known_and_chunks_otherwise() {
+async fn sends_content_length_for_a_known_length_and_chunked_coding_otherwise() {
     let (upstream, _) = backend(async |mut stream| {
         let mut received = read_until(&mut stream, b"\r\n\r\n").await.unwrap();
         let end: &[u8] = if received.contains("chunked") { b"0\r\nx-sum: 1\r\n\r\n" } else { b"hello" };
@@ -122,7 +122,7 @@ async fn sends_content_length_if_known_and_chunks_otherwise() {
 }
 
 #[tokio::test]
-async fn forwards_trailers_of_responses() {
+async fn forwards_response_trailers() {
     let (upstream, connections) = static_backend(
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nx-sum: 1\r\nhost: evil\r\n\r\n",
     )
@@ -136,7 +136,7 @@ async fn forwards_trailers_of_responses() {
 }
 
 #[tokio::test]
-async fn streams_in_both_directions_at_once() {
+async fn streams_request_and_response_bodies_simultaneously() {
     let (upstream, connections) = backend(async |mut stream| {
         read_until(&mut stream, b"\r\n\r\n").await.unwrap();
         stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await.unwrap();
@@ -166,7 +166,7 @@ async fn streams_in_both_directions_at_once() {
 }
 
 #[tokio::test]
-async fn does_not_retry_after_an_interim_response() {
+async fn does_not_retry_a_request_after_an_interim_response() {
     let (upstream, connections) = backend(async |mut stream| {
         // After the first response, the next request is sent on the idle connection.
         read_until(&mut stream, b"\r\n\r\n").await.unwrap();
@@ -189,7 +189,7 @@ async fn does_not_retry_after_an_interim_response() {
 }
 
 #[tokio::test]
-async fn forwards_an_early_response_and_closes_the_connection() {
+async fn forwards_a_response_before_the_end_of_the_request_and_closes_the_connection() {
     let (upstream, connections) =
         static_backend("HTTP/1.1 413 Content Too Large\r\ncontent-length: 3\r\n\r\nno\n").await;
     for _ in 0..2 {
@@ -202,7 +202,7 @@ async fn forwards_an_early_response_and_closes_the_connection() {
 }
 
 #[tokio::test]
-async fn failed_request_body_is_a_400() {
+async fn failed_request_body_causes_a_400() {
     let (upstream, _) = backend(async |mut stream| while read_until(&mut stream, b"\n").await.is_some() {}).await;
     let (sender, body) = frames();
     sender.send(Err(std::io::ErrorKind::BrokenPipe.into())).await.unwrap();
@@ -211,7 +211,7 @@ async fn failed_request_body_is_a_400() {
     assert_eq!(response.extensions().get::<ProxyError>().unwrap().kind(), ProxyErrorKind::HttpRequestError);
 }
 
-/// A body with a declared length that does not report its end.
+/// A request body with a declared length that never reports its end by `is_end_stream`.
 struct DeclaredLength(AnyBody, u64);
 
 impl Body for DeclaredLength {
@@ -230,7 +230,7 @@ impl Body for DeclaredLength {
     }
 }
 
-/// RFC 9113 §8.1: an HTTP/2 request ends with END_STREAM, and not with the last declared byte.
+/// RFC 9113 §8.1: an HTTP/2 request ends with END_STREAM, not with the last byte of `Content-Length`.
 #[tokio::test]
 async fn withholds_the_last_bytes_of_a_request_until_its_body_has_ended() {
     type Frames = &'static [Result<&'static str, std::io::ErrorKind>];
@@ -287,7 +287,7 @@ async fn withholds_the_last_bytes_of_a_request_until_its_body_has_ended() {
     }
 }
 
-/// A body of two bytes that declares a length of one.
+/// A request body of two bytes that declares a length of one byte.
 struct TwoBytesDeclaredAsOne(Option<Bytes>);
 
 impl Body for TwoBytesDeclaredAsOne {
@@ -304,7 +304,7 @@ impl Body for TwoBytesDeclaredAsOne {
 }
 
 #[tokio::test]
-async fn rejects_a_request_body_of_another_length() {
+async fn rejects_a_request_body_that_contradicts_its_declared_length() {
     let (upstream, _) = backend(async |mut stream| while read_until(&mut stream, b"\n").await.is_some() {}).await;
     for body in [TwoBytesDeclaredAsOne(Some("ab".into())), TwoBytesDeclaredAsOne(None)] {
         let response = upstream.clone().oneshot(request(Method::POST, body.boxed_unsync())).await.unwrap();
@@ -327,7 +327,7 @@ async fn closes_the_connection_after_an_ambiguous_response() {
 }
 
 #[tokio::test]
-async fn malformed_response_is_a_502() {
+async fn malformed_response_causes_a_502() {
     const SEVENTEEN_INTERIM_RESPONSES: &str = "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n\
         HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n\
         HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n\
@@ -350,7 +350,7 @@ async fn malformed_response_is_a_502() {
 }
 
 #[tokio::test]
-async fn reports_malformed_framing_as_an_error() {
+async fn reports_incomplete_and_malformed_response_bodies_as_different_errors() {
     for (body, malformed) in [
         ("content-length: 5\r\n\r\nabc", false),
         ("transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n", false),
@@ -368,7 +368,7 @@ async fn reports_malformed_framing_as_an_error() {
 }
 
 #[tokio::test]
-async fn reads_a_head_that_arrives_byte_by_byte() {
+async fn parses_a_response_head_that_arrives_byte_by_byte() {
     let (upstream, _) = backend(async |mut stream| {
         stream.set_nodelay(true).unwrap();
         read_until(&mut stream, b"\r\n\r\n").await.unwrap();
@@ -384,7 +384,7 @@ async fn reads_a_head_that_arrives_byte_by_byte() {
 }
 
 #[tokio::test]
-async fn forwards_a_large_body_completely() {
+async fn forwards_a_large_response_body_completely() {
     let (upstream, connections) = backend(async |mut stream| {
         let bytes: Vec<u8> = (0..3_000_000_u32).map(|number| number as u8).collect();
         while read_until(&mut stream, b"\r\n\r\n").await.is_some() {
@@ -403,7 +403,7 @@ async fn forwards_a_large_body_completely() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn response_timeout_starts_after_the_request_body() {
+async fn response_timeout_starts_after_the_end_of_the_request_body() {
     let (upstream, _) = backend(async |mut stream| while stream.read_u8().await.is_ok() {}).await;
     let (sender, body) = frames();
     let start = tokio::time::Instant::now();

@@ -1,4 +1,4 @@
-//! HTTP/2 to backends: gRPC streams, timeouts, and shared connections.
+//! HTTP/2 connections to backends: gRPC streams, timeouts, and concurrent requests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::convert::Infallible;
@@ -51,7 +51,7 @@ fn upstream(address: SocketAddr) -> Upstream<AnyBody> {
     builder.timeout(Duration::from_millis(300)).build().unwrap()
 }
 
-/// Creates a body from a channel of frames.
+/// Creates a request body from a channel of frames.
 fn streamed(frames: mpsc::Receiver<Frame<Bytes>>) -> AnyBody {
     let frames = stream::unfold(frames, async |mut frames| {
         let frame = frames.recv().await?;
@@ -61,7 +61,7 @@ fn streamed(frames: mpsc::Receiver<Frame<Bytes>>) -> AnyBody {
     UnsyncBoxBody::new(StreamBody::new(Box::pin(frames)))
 }
 
-/// Echoes each message, and sends `grpc-status: 0` as a trailer.
+/// Echoes each gRPC message, and ends the response with the trailer field `grpc-status: 0`.
 async fn echo(request: Request<Incoming>) -> Response<AnyBody> {
     assert_eq!(request.headers()["te"], "trailers");
     let (sender, frames) = mpsc::channel(1);
@@ -103,7 +103,7 @@ async fn streams_grpc_messages_in_both_directions_with_trailers() {
 }
 
 #[tokio::test]
-async fn response_timeout_starts_after_the_request_body() {
+async fn response_timeout_starts_after_the_end_of_the_request_body() {
     let (address, _) = backend(async |request| {
         let length = request.into_body().collect().await.unwrap().to_bytes().len();
         Response::new(UnsyncBoxBody::new(Full::from(length.to_string())))
@@ -122,7 +122,7 @@ async fn response_timeout_starts_after_the_request_body() {
 }
 
 #[tokio::test]
-async fn no_response_is_a_504() {
+async fn missing_response_causes_a_504() {
     let (address, _) = backend(async |_| std::future::pending().await).await;
     for body in [UnsyncBoxBody::new(Empty::new()), UnsyncBoxBody::new(Full::from("data"))] {
         let response = upstream(address).oneshot(Request::post("/").body(body).unwrap()).await.unwrap();
@@ -131,7 +131,7 @@ async fn no_response_is_a_504() {
 }
 
 #[tokio::test]
-async fn concurrent_requests_share_the_first_connection() {
+async fn concurrent_requests_share_one_http2_connection() {
     let (address, connections) = backend(async |_| Response::new(UnsyncBoxBody::new(Full::from("ok")))).await;
     let upstream = upstream(address);
     let requests: Vec<_> = (0..50)
@@ -144,7 +144,7 @@ async fn concurrent_requests_share_the_first_connection() {
 }
 
 #[tokio::test]
-async fn websocket_without_extended_connect_is_http_upgrade_failed() {
+async fn websocket_to_a_backend_without_extended_connect_causes_http_upgrade_failed() {
     let (address, connections) = backend(async |_| Response::new(UnsyncBoxBody::new(Full::from("ok")))).await;
     let mut request = Request::new(UnsyncBoxBody::new(Empty::new()));
     request.extensions_mut().insert(hyper::ext::Protocol::from_static("websocket"));

@@ -1,4 +1,4 @@
-//! The HTTP/2 pool: number of connections, shared streams, retries and closed connections.
+//! The pool of HTTP/2 connections: number of connections, stream limits, retries and closed connections.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "support/http2.rs"]
@@ -15,7 +15,7 @@ use rproxy_upstream::{InterimRelay, ProxyError, ProxyErrorKind, Upstream};
 use tower::ServiceExt;
 
 #[tokio::test]
-async fn opens_a_connection_when_all_streams_are_in_use() {
+async fn opens_a_second_http2_connection_when_all_streams_are_in_use() {
     for limit in [1, 3] {
         let backend = Backend::start(Server::default().max_streams(limit), |request, _| match request.uri().path() {
             "/events" => Action::OpenResponse("data: 1\n\n"),
@@ -42,7 +42,7 @@ async fn opens_a_connection_when_all_streams_are_in_use() {
 }
 
 #[tokio::test]
-async fn burst_waits_for_settings_and_opens_the_needed_connections() {
+async fn concurrent_requests_open_only_the_connections_that_the_stream_limit_requires() {
     let backend = Backend::start(Server::default().max_streams(10), |_, _| Action::Respond("ok")).await;
     let upstream = upstream(&backend);
     let requests: Vec<_> = (0..60).map(|_| tokio::spawn(upstream.clone().oneshot(get("/")))).collect();
@@ -55,7 +55,7 @@ async fn burst_waits_for_settings_and_opens_the_needed_connections() {
 }
 
 #[tokio::test]
-async fn backend_without_streams_is_a_503_after_the_timeout() {
+async fn backend_that_allows_no_streams_causes_a_503_after_a_timeout() {
     let backend = Backend::start(Server::default().max_streams(0), |_, _| Action::Respond("ok")).await;
     let builder = Upstream::builder().backend(&backend.origin()).unwrap();
     let upstream =
@@ -67,7 +67,7 @@ async fn backend_without_streams_is_a_503_after_the_timeout() {
 }
 
 #[tokio::test]
-async fn slow_readers_do_not_stall_other_responses() {
+async fn unread_responses_do_not_stall_other_http2_streams() {
     let backend = Backend::start(Server::default(), |request, _| match request.uri().path() {
         "/large" => Action::EndlessResponse,
         _ => Action::Respond("small"),
@@ -86,7 +86,7 @@ async fn slow_readers_do_not_stall_other_responses() {
 }
 
 #[tokio::test]
-async fn retries_unprocessed_requests_of_any_method() {
+async fn retries_unprocessed_http2_requests_of_any_method() {
     type Script = fn(usize) -> Action;
     let scripts: [(&str, Script); 4] = [
         ("REFUSED_STREAM once", |number| if number == 0 { Action::Reset(7) } else { Action::Respond("ok") }),
@@ -110,7 +110,7 @@ async fn retries_unprocessed_requests_of_any_method() {
 }
 
 #[tokio::test]
-async fn burst_succeeds_if_the_backend_limits_requests_per_connection() {
+async fn concurrent_requests_succeed_if_the_backend_limits_requests_per_connection() {
     let backend = Backend::start(Server::default().max_requests(10), |_, _| Action::Respond("ok")).await;
     let upstream = upstream(&backend);
     for _ in 0..3 {
@@ -148,7 +148,7 @@ async fn retry_budget_limits_retries_of_unprocessed_requests() {
 }
 
 #[tokio::test]
-async fn does_not_retry_after_an_interim_response() {
+async fn does_not_retry_a_request_after_an_interim_response() {
     for (action, is_post) in [
         (Action::InterimThenGoAwayUnprocessed, false),
         (Action::InterimThenGoAwayUnprocessed, true),
@@ -180,7 +180,7 @@ async fn does_not_retry_a_post_that_may_have_been_processed() {
 }
 
 #[tokio::test]
-async fn retries_a_get_on_another_backend_after_a_close() {
+async fn retries_a_get_on_another_backend_after_a_failed_http2_stream() {
     for action in [Action::Close, Action::Reset(2)] {
         let good = Backend::start(Server::default(), |_, _| Action::Respond("ok")).await;
         let bad = Backend::start(Server::default(), move |_, _| action).await;
@@ -219,7 +219,7 @@ async fn goaway_drains_the_connection() {
 }
 
 #[tokio::test]
-async fn requests_succeed_with_goaway_after_each_response() {
+async fn requests_succeed_if_the_backend_sends_goaway_after_each_response() {
     let backend = Backend::start(Server::default(), |_, _| Action::RespondThenGoAway("ok")).await;
     let upstream = upstream(&backend);
     for _ in 0..10 {
@@ -230,7 +230,7 @@ async fn requests_succeed_with_goaway_after_each_response() {
 }
 
 #[tokio::test]
-async fn retries_a_get_after_an_idle_connection_was_closed() {
+async fn retries_a_get_after_a_reused_http2_connection_was_closed() {
     let backend = Backend::start(Server::default(), |_, number| match number {
         1 => Action::Close,
         _ => Action::Respond("ok"),
@@ -260,7 +260,7 @@ async fn cancelled_request_releases_its_stream() {
 }
 
 #[tokio::test]
-async fn cancelled_requests_share_one_connect() {
+async fn cancelled_requests_share_one_connection_attempt() {
     let backend = Backend::start(Server::default(), |_, _| Action::Respond("ok")).await;
     let upstream = upstream(&backend);
     for _ in 0..50 {

@@ -1,4 +1,4 @@
-//! Responses of HTTP/2 backends: completeness, limits, and the conversion for the client.
+//! Responses of HTTP/2 backends: detection of incomplete responses, limits, and forwarding to the client.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "support/http2.rs"]
@@ -29,7 +29,7 @@ async fn backend(action: Action) -> Backend {
 }
 
 #[tokio::test]
-async fn reset_response_is_truncated_with_any_error_code() {
+async fn stream_reset_with_any_error_code_makes_a_response_incomplete() {
     for code in [0, 2, 8, 11] {
         let backend = backend(Action::ResetWithinResponse("first half", code)).await;
         let mut body = upstream(&backend).oneshot(get("/")).await.unwrap().into_body();
@@ -42,14 +42,14 @@ async fn reset_response_is_truncated_with_any_error_code() {
 }
 
 #[tokio::test]
-async fn response_is_truncated_if_the_connection_is_closed() {
+async fn closed_http2_connection_makes_a_response_incomplete() {
     let backend = backend(Action::CloseWithinResponse("first half")).await;
     let error = read(upstream(&backend).oneshot(get("/")).await.unwrap()).await.unwrap_err();
     assert!(matches!(error, BodyError::Incomplete | BodyError::Io(_)), "{error:?}");
 }
 
 #[tokio::test]
-async fn wrong_content_length_is_an_error() {
+async fn response_that_contradicts_its_content_length_is_an_error() {
     for length in [2, 5] {
         let backend = backend(Action::DeclaredLength("abc", length)).await;
         let response = upstream(&backend).oneshot(get("/")).await.unwrap();
@@ -61,7 +61,7 @@ async fn wrong_content_length_is_an_error() {
 }
 
 #[tokio::test]
-async fn forwards_an_early_response_during_an_upload() {
+async fn forwards_a_response_that_arrives_during_the_upload() {
     let backend = backend(Action::EarlyResponse("too much")).await;
     for content in ["abc", Box::leak("x".repeat(1 << 20).into_boxed_str())] {
         let response = upstream(&backend).oneshot(post(content)).await.unwrap();
@@ -83,7 +83,7 @@ async fn limits_response_heads_to_64_kib_and_128_fields() {
 }
 
 #[tokio::test]
-async fn hides_the_http_version_of_the_backend() {
+async fn responses_of_http2_backends_have_version_http_1_1() {
     for action in [Action::Respond("ok"), Action::Status(204), Action::Status(304)] {
         let response = upstream(&backend(action).await).oneshot(get("/")).await.unwrap();
         assert_eq!(response.version(), Version::HTTP_11);
@@ -91,7 +91,7 @@ async fn hides_the_http_version_of_the_backend() {
 }
 
 #[tokio::test]
-async fn ends_responses_without_content_at_their_head() {
+async fn responses_without_content_end_with_their_head() {
     for (action, method) in
         [(Action::Status(304), Method::GET), (Action::Status(204), Method::GET), (Action::Status(200), Method::HEAD)]
     {
@@ -105,7 +105,7 @@ async fn ends_responses_without_content_at_their_head() {
 }
 
 #[tokio::test]
-async fn forwards_interim_responses_and_trailers_but_no_empty_frames() {
+async fn forwards_interim_responses_and_trailers_but_no_empty_data_frames() {
     let backend = backend(Action::InterimAndTrailers).await;
     let links: Arc<Mutex<Vec<String>>> = Arc::default();
     let relayed = Arc::clone(&links);
@@ -130,7 +130,7 @@ async fn forwards_interim_responses_and_trailers_but_no_empty_frames() {
     assert_eq!(trailers.keys().collect::<Vec<_>>(), ["x-sum"]);
 }
 
-/// Returns the trailer sections of a response after three bytes, and whether they are well-formed (RFC 9113 §8.1,
+/// Returns the trailer sections of HTTP/2 responses as frames, and whether they are well-formed (RFC 9113 §8.1,
 /// §8.2).
 fn trailer_sections() -> Vec<(&'static str, Vec<u8>, bool)> {
     const LAST: u8 = END_STREAM | END_HEADERS;
@@ -199,7 +199,7 @@ async fn malformed_trailer_section_makes_a_response_incomplete() {
 }
 
 #[tokio::test]
-async fn known_length_without_end_stream_is_incomplete() {
+async fn response_with_content_length_is_incomplete_without_end_stream() {
     // RST_STREAM, and a GOAWAY that leaves the request unprocessed.
     let goaway = [&[0, 0, 8, 7, 0, 0, 0, 0, 0][..], &[0; 7], &[2]].concat();
     for end in [frame(3, 0, &[0; 4]), frame(3, 0, &[0, 0, 0, 8]), goaway] {
@@ -221,7 +221,7 @@ async fn known_length_without_end_stream_is_incomplete() {
 }
 
 #[tokio::test]
-async fn limits_interim_responses() {
+async fn rejects_more_than_16_interim_responses() {
     for (count, status) in [(16, StatusCode::OK), (17, StatusCode::BAD_GATEWAY)] {
         let response = upstream(&backend(Action::Interim(count)).await).oneshot(get("/")).await.unwrap();
         assert_eq!(response.status(), status, "{count}");
@@ -239,7 +239,7 @@ fn streamed(parts: mpsc::Receiver<io::Result<&'static str>>) -> Request<AnyBody>
 }
 
 #[tokio::test]
-async fn failed_request_body_ends_the_exchange() {
+async fn failed_request_body_aborts_the_response_and_the_backend_request() {
     let backend = backend(Action::Echo).await;
     let upstream: Upstream<AnyBody> = Upstream::builder().backend(&backend.origin()).unwrap().build().unwrap();
     let (sender, parts) = mpsc::channel(1);
@@ -271,7 +271,7 @@ async fn sends_the_rest_of_a_request_while_the_response_is_unread() {
 }
 
 #[tokio::test]
-async fn sends_pings_only_if_configured() {
+async fn sends_http2_pings_only_if_configured() {
     for (interval, expects_ping) in [(None, false), (Some(Duration::from_millis(50)), true)] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let origin = format!("h2c://{}", listener.local_addr().unwrap());

@@ -1,4 +1,4 @@
-//! Uploads to HTTP/2 backends: an upload that the backend does not read must not block others.
+//! Uploads to HTTP/2 backends: an upload that the backend does not read must not block other uploads.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "support/http2.rs"]
@@ -19,12 +19,12 @@ use rproxy_upstream::{Upstream, UpstreamBody};
 use tokio::task::JoinHandle;
 use tower::ServiceExt;
 
-/// A body in parts of at most 16 KiB.
+/// A request body in frames of at most 16 KiB.
 struct Upload {
     left: u64,
-    /// Whether the length is declared.
+    /// Whether the request declares the length of the body.
     has_length: bool,
-    /// The number of bytes that were read.
+    /// The number of bytes that the upstream has read from the body.
     taken: Arc<AtomicUsize>,
 }
 
@@ -70,7 +70,7 @@ fn send(upstream: &Upstream<Upload>, path: &str, left: u64, has_length: bool) ->
     (tokio::spawn(async move { sending.await.unwrap() }), taken)
 }
 
-/// Waits until no bytes of these uploads are read any more.
+/// Waits until the upstream stops reading the uploads with these byte counters.
 async fn wait_until_stalled(taken: &[Arc<AtomicUsize>]) {
     let total = || taken.iter().map(|taken| taken.load(SeqCst)).sum::<usize>();
     let (mut before, mut unchanged) = (0, 0);
@@ -91,7 +91,7 @@ async fn has_response(sending: Sending) -> bool {
 const MIB: u64 = 1024 * 1024;
 
 #[tokio::test]
-async fn stalled_upload_does_not_block_later_ones() {
+async fn stalled_upload_does_not_block_later_uploads() {
     for has_length in [true, false] {
         let backend = backend(Server::default()).await;
         let upstream = upstream(&backend);
@@ -107,7 +107,7 @@ async fn stalled_upload_does_not_block_later_ones() {
 }
 
 #[tokio::test]
-async fn concurrent_uploads_do_not_block_each_other() {
+async fn stalled_uploads_do_not_block_concurrent_uploads() {
     for window in [65_535, 1 << 20] {
         let backend = backend(Server::default().connection_window(window)).await;
         let upstream = upstream(&backend);
@@ -148,7 +148,7 @@ async fn uploads_within_the_send_window_share_a_connection() {
 }
 
 #[tokio::test]
-async fn uploads_share_the_window_if_no_connection_can_be_opened() {
+async fn uploads_share_the_send_window_if_no_other_connection_can_be_opened() {
     let backend = backend(Server::default().max_connections(1)).await;
     let upstream = upstream(&backend);
     let sending: Vec<_> = (0..20).map(|number| send(&upstream, "/", MIB, number % 2 == 0).0).collect();

@@ -46,7 +46,7 @@ async fn check(proxy: Router) {
 }
 
 #[tokio::test]
-async fn forwards_over_http1_and_h2c() {
+async fn upstream_in_an_axum_router_forwards_over_http1_and_h2c() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, app()).await });
@@ -55,7 +55,7 @@ async fn forwards_over_http1_and_h2c() {
 }
 
 #[tokio::test]
-async fn forwards_over_a_unix_socket() {
+async fn upstream_in_an_axum_router_forwards_over_a_unix_socket() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("app.sock");
     let listener = UnixListener::bind(&path).unwrap();

@@ -1,4 +1,4 @@
-//! Backends with names, and a name server for them.
+//! Backends with DNS names, which a test name server resolves.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
@@ -26,9 +26,9 @@ use self::support::{Body, get, read_head, send, text};
 struct NameServer {
     address: SocketAddr,
     addresses: Arc<Mutex<Vec<Ipv4Addr>>>,
-    /// The number of queries for IPv4 addresses.
+    /// The number of received queries for IPv4 addresses.
     queries: Arc<AtomicUsize>,
-    /// Whether it ignores queries.
+    /// Whether the name server ignores queries.
     is_silent: Arc<AtomicBool>,
 }
 
@@ -63,7 +63,7 @@ async fn name_server(ttl: u32, addresses: &[Ipv4Addr]) -> NameServer {
     NameServer { address, addresses, queries, is_silent }
 }
 
-/// Listens on the same port of several local addresses.
+/// Listens on one port of several local addresses.
 async fn listeners(addresses: &[Ipv4Addr]) -> (u16, Vec<TcpListener>) {
     'port: loop {
         let first = TcpListener::bind((addresses[0], 0)).await.unwrap();
@@ -79,7 +79,7 @@ async fn listeners(addresses: &[Ipv4Addr]) -> (u16, Vec<TcpListener>) {
     }
 }
 
-/// Starts backends on the same port of several addresses. Each one responds with its address.
+/// Starts HTTP/1.1 backends on one port of several addresses. Each backend responds with its address.
 async fn backends(addresses: &[Ipv4Addr]) -> u16 {
     let (port, listeners) = listeners(addresses).await;
     for listener in listeners {
@@ -98,7 +98,7 @@ async fn backends(addresses: &[Ipv4Addr]) -> u16 {
     port
 }
 
-/// Starts the same backends with HTTP/2.
+/// Starts HTTP/2 backends on one port of several addresses. Each backend responds with its address.
 async fn http2_backends(addresses: &[Ipv4Addr]) -> u16 {
     let (port, listeners) = listeners(addresses).await;
     for listener in listeners {
@@ -128,7 +128,7 @@ fn upstream(port: u16, names: &NameServer) -> Upstream<Body> {
 }
 
 #[tokio::test]
-async fn looks_a_name_up_again_after_its_ttl() {
+async fn resolves_a_backend_name_again_after_its_dns_ttl() {
     let (names, port) = (name_server(1, &[ONE]).await, backends(&[ONE, TWO]).await);
     let upstream = upstream(port, &names);
     let request = async || text(upstream.clone().oneshot(get("/")).await.unwrap()).await;
@@ -145,7 +145,7 @@ async fn looks_a_name_up_again_after_its_ttl() {
 }
 
 #[tokio::test]
-async fn uses_the_last_known_addresses_without_a_name_server() {
+async fn uses_the_last_known_addresses_while_the_name_server_does_not_respond() {
     let (names, port) = (name_server(1, &[ONE]).await, backends(&[ONE, TWO]).await);
     let upstream = upstream(port, &names);
     let request = async || text(upstream.clone().oneshot(get("/")).await.unwrap()).await;
@@ -166,7 +166,7 @@ async fn uses_the_last_known_addresses_without_a_name_server() {
 }
 
 #[tokio::test]
-async fn uses_all_addresses_of_a_name() {
+async fn uses_all_addresses_of_a_backend_name() {
     let (names, port) = (name_server(60, &[ONE, TWO]).await, backends(&[ONE, TWO]).await);
     let upstream = upstream(port, &names);
     let mut seen = [false; 2];
@@ -179,7 +179,7 @@ async fn uses_all_addresses_of_a_name() {
 }
 
 #[tokio::test]
-async fn distributes_http2_requests_over_all_addresses_of_a_name() {
+async fn distributes_http2_requests_over_all_addresses_of_a_backend_name() {
     let (names, port) = (name_server(60, &[ONE, TWO]).await, http2_backends(&[ONE, TWO]).await);
     let builder = Upstream::builder().backend(&format!("h2c://app.test:{port}")).unwrap();
     let upstream: Upstream<Body> = builder.name_servers([names.address]).build().unwrap();
@@ -196,7 +196,7 @@ async fn distributes_http2_requests_over_all_addresses_of_a_name() {
 }
 
 #[tokio::test]
-async fn skips_an_unreachable_address() {
+async fn skips_an_unreachable_address_of_a_backend_name() {
     let (names, port) = (name_server(60, &[TWO, ONE]).await, backends(&[ONE]).await);
     let upstream = upstream(port, &names);
     for _ in 0..20 {
@@ -205,7 +205,7 @@ async fn skips_an_unreachable_address() {
 }
 
 #[tokio::test]
-async fn unknown_name_is_a_502_with_dns_error() {
+async fn unknown_backend_name_causes_a_502_with_dns_error() {
     let names = name_server(60, &[]).await;
     for name in ["other.test", "app.test"] {
         let builder = Upstream::builder().backend(&format!("http://{name}")).unwrap();

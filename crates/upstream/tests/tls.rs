@@ -1,4 +1,4 @@
-//! TLS with backends: the trusted certificates, the server name, the version of HTTP, and client certificates.
+//! TLS connections to backends: trusted certificates, server name, HTTP version, and client certificates.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
@@ -18,7 +18,7 @@ use self::support::{Body, get};
 use self::tls::{Authority, Server, ask, serve, to};
 
 #[tokio::test]
-async fn rejects_certificates_of_other_names_and_authorities() {
+async fn rejects_certificates_for_other_names_or_from_untrusted_authorities() {
     let (authority, other) = (Authority::new(), Authority::new());
     let pair = authority.issue("app.internal");
     let (address, _) = serve(Server::new(&pair)).await;
@@ -49,7 +49,7 @@ async fn sends_the_client_certificate_to_a_backend_that_requests_one() {
 }
 
 #[tokio::test]
-async fn build_rejects_a_client_key_of_another_certificate() {
+async fn build_rejects_a_client_key_that_does_not_match_its_certificate() {
     let authority = Authority::new();
     let [one, other] = [authority.issue("a"), authority.issue("a")];
     let builder = to(([127, 0, 0, 1], 1).into()).client_certificate(vec![one.certificate.clone()], other.key());
@@ -59,7 +59,7 @@ async fn build_rejects_a_client_key_of_another_certificate() {
 }
 
 #[tokio::test]
-async fn uses_http2_on_one_connection_if_the_backend_prefers_it() {
+async fn uses_one_http2_connection_if_the_backend_prefers_http2() {
     let authority = Authority::new();
     for (alpn, answer, most) in [
         (&["h2", "http/1.1"][..], "HTTP/2.0 nobody", 1),
@@ -80,7 +80,7 @@ async fn uses_http2_on_one_connection_if_the_backend_prefers_it() {
 }
 
 #[tokio::test]
-async fn requests_an_upgrade_over_http1_unless_the_backend_has_only_http2() {
+async fn sends_upgrades_over_http1_unless_the_backend_supports_only_http2() {
     for (alpn, answer) in [(&["h2", "http/1.1"][..], "HTTP/1.1 nobody"), (&["h2"], "HTTP/2.0 nobody")] {
         let authority = Authority::new();
         let pair = authority.issue("127.0.0.1");

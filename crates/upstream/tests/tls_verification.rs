@@ -1,4 +1,4 @@
-//! The verification of backends' certificates: given certificates and pins, on every kind of connection.
+//! Verification of backend certificates by trusted certificates and public key pins.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
@@ -28,7 +28,7 @@ fn pin(certificate: &CertificateDer<'_>) -> PublicKeyPin {
     PublicKeyPin::of_certificate(certificate).unwrap()
 }
 
-/// Makes a certificate as `openssl req -x509` does.
+/// Makes the certificate a CA certificate, as `openssl req -x509` does.
 fn authority(params: &mut CertificateParams) {
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
 }
@@ -55,7 +55,7 @@ fn for_servers(params: &mut CertificateParams) {
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
 }
 
-/// Replaces the subject alternative name by a common name, as `openssl req -x509 -subj` does.
+/// Replaces the subject alternative name with a common name, as `openssl req -x509 -subj` does.
 fn common_name_only(params: &mut CertificateParams) {
     let name = match params.subject_alt_names.remove(0) {
         SanType::IpAddress(ip) => ip.to_string(),
@@ -71,7 +71,7 @@ async fn outcome(builder: Builder) -> Result<String, ProxyErrorKind> {
 }
 
 #[tokio::test]
-async fn accepts_a_given_self_signed_certificate_with_its_name_while_it_is_valid() {
+async fn accepts_a_trusted_self_signed_certificate_only_for_its_name_and_validity_period() {
     type Change = fn(&mut CertificateParams);
     let cases: [(&str, Change, _); 11] = [
         ("127.0.0.1", authority, ACCEPTED),
@@ -99,7 +99,7 @@ async fn accepts_a_given_self_signed_certificate_with_its_name_while_it_is_valid
 }
 
 #[tokio::test]
-async fn accepts_a_given_certificate_of_an_authority_that_is_not_given() {
+async fn accepts_a_trusted_certificate_whose_issuer_is_not_trusted() {
     let pair = Authority::new().issue("127.0.0.1");
     let (address, _) = serve(Server::new(&pair)).await;
     let found = outcome(to(address).root_certificates([pair.certificate.clone()])).await;
@@ -107,7 +107,7 @@ async fn accepts_a_given_certificate_of_an_authority_that_is_not_given() {
 }
 
 #[tokio::test]
-async fn rejects_another_certificate_with_the_same_name_and_key() {
+async fn rejects_an_untrusted_certificate_with_the_name_and_key_of_a_trusted_one() {
     let key = KeyPair::generate().unwrap();
     let [given, served] =
         [end_entity, for_servers as fn(&mut _)].map(|it| Pair::self_signed_with(&key, "127.0.0.1", it));
@@ -117,7 +117,7 @@ async fn rejects_another_certificate_with_the_same_name_and_key() {
 }
 
 #[tokio::test]
-async fn rejects_certificates_that_a_given_end_entity_has_issued() {
+async fn rejects_certificates_issued_by_a_trusted_end_entity_certificate() {
     for (change, expected) in [
         (authority as fn(&mut CertificateParams), ACCEPTED),
         (end_entity, REJECTED),
@@ -137,7 +137,7 @@ async fn rejects_certificates_that_a_given_end_entity_has_issued() {
 }
 
 #[tokio::test]
-async fn a_pinned_key_replaces_chain_and_name_but_not_the_validity() {
+async fn public_key_pin_replaces_verification_of_chain_and_name_but_not_of_validity() {
     type Change = fn(&mut CertificateParams);
     let cases: [(Change, _); 4] = [(authority, true), (plain, true), (expired, false), (future, false)];
     for (change, is_accepted) in cases {
@@ -161,7 +161,7 @@ async fn a_pinned_key_replaces_chain_and_name_but_not_the_validity() {
 }
 
 #[tokio::test]
-async fn pins_and_given_certificates_are_both_required() {
+async fn certificate_must_match_both_the_pins_and_the_trusted_certificates() {
     let authority = Authority::new();
     let [pair, other] = [authority.issue("127.0.0.1"), authority.issue("127.0.0.1")];
     let (address, _) = serve(Server::new(&pair)).await;
@@ -197,7 +197,7 @@ async fn checks_pins_on_every_connection() {
 }
 
 #[tokio::test]
-async fn rejection_names_the_pin_of_the_backend() {
+async fn certificate_error_contains_the_public_key_pin_of_the_backend() {
     let pair = Pair::self_signed("127.0.0.1", authority);
     let (address, _) = serve(Server::new(&pair)).await;
     let upstream: Upstream<Body> = to(address).public_key_pins([pin(&Authority::new().root())]).build().unwrap();
@@ -208,7 +208,7 @@ async fn rejection_names_the_pin_of_the_backend() {
 }
 
 #[tokio::test]
-async fn health_checks_verify_the_certificate() {
+async fn health_checks_verify_the_backend_certificate() {
     let pair = Pair::self_signed("127.0.0.1", authority);
     let (address, counters) = serve(Server::new(&pair)).await;
     let check = || HealthCheck::new("/healthz").unwrap().interval(Duration::from_millis(1));
@@ -233,7 +233,7 @@ async fn health_checks_verify_the_certificate() {
 }
 
 #[tokio::test]
-async fn verifies_backends_that_have_names() {
+async fn verifies_the_certificate_of_a_backend_with_a_dns_name() {
     let pair = Pair::self_signed("localhost", authority);
     let (address, _) = serve(Server::new(&pair)).await;
     let named = || Upstream::builder().backend(&format!("https://localhost:{}", address.port())).unwrap();

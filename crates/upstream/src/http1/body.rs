@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_a_request_body_that_differs_from_its_declared_length() {
+    fn rejects_a_request_body_whose_length_differs_from_content_length() {
         let mut out = BytesMut::new();
         let mut encoder = Encoder::Length(3);
         assert!(encoder.before(2, &mut out).is_ok() && encoder.end(None, &mut out).is_err());
@@ -349,7 +349,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn encoded_request_bodies_decode_to_the_same_data(frames: Vec<Vec<u8>>, piece in 1..64_usize) {
+        fn chunked_encoding_of_a_request_body_round_trips(frames: Vec<Vec<u8>>, piece in 1..64_usize) {
             let (mut encoder, mut out) = (Encoder::Chunked, BytesMut::new());
             for frame in frames.iter().filter(|frame| !frame.is_empty()) {
                 encoder.before(frame.len(), &mut out).unwrap();
@@ -363,7 +363,7 @@ mod tests {
         }
 
         #[test]
-        fn decoding_arbitrary_bytes_never_panics(input: Vec<u8>, piece in 1..64_usize) {
+        fn decoding_an_arbitrary_response_body_never_panics(input: Vec<u8>, piece in 1..64_usize) {
             for framing in [Framing::Chunked, Framing::Length(7), Framing::Close] {
                 let _ = decoded(framing, &input, piece);
             }

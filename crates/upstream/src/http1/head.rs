@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_request_heads_in_origin_form_with_a_single_framing() {
+    fn request_head_has_an_origin_form_target_and_one_body_framing() {
         for (method, target, fields, framing, expected) in [
             ("GET", "/a?b=c", &[("host", "h")][..], Framing::Empty, "GET /a?b=c HTTP/1.1\r\nhost: h\r\n\r\n"),
             ("GET", "http://h/a", &[], Framing::Empty, "GET /a HTTP/1.1\r\n\r\n"),
@@ -492,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn parses_a_complete_response_head_without_consuming_further_bytes() {
+    fn parsing_a_response_head_leaves_the_body_in_the_buffer() {
         let head = "HTTP/1.1 200 OK\r\nx-a: 1\r\nx-a: 2\r\n\r\n";
         for end in 0..head.len() {
             assert!(parsed(Method::GET, &head[..end]).unwrap().is_none(), "{end}");
@@ -504,14 +504,14 @@ mod tests {
     }
 
     #[test]
-    fn rejects_responses_of_other_protocols_after_their_first_bytes() {
+    fn detects_a_non_http1_response_by_its_first_bytes() {
         for (input, may) in [("", true), ("H", true), ("HTTP/1.1 200", true), ("HTTP/2", false), ("\0\0", false)] {
             assert_eq!(is_status_line_prefix(input.as_bytes()), may, "{input:?}");
         }
     }
 
     #[test]
-    fn limits_the_size_and_number_of_fields_of_response_heads() {
+    fn limits_the_size_and_field_count_of_a_response_head() {
         let many: String = (0..=MAX_FIELDS).map(|n| format!("x-{n}: 1\r\n")).collect();
         let large = "a".repeat(MAX_HEAD_SIZE);
         for head in [format!("HTTP/1.1 200 OK\r\n{many}\r\n"), format!("HTTP/1.1 200 OK\r\nx: {large}")] {

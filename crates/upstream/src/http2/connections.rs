@@ -195,7 +195,7 @@ pub(super) const MAX_STREAM_IDS: u32 = 1 << 30;
 
 #[cfg(test)]
 impl<C> Connections<C> {
-    /// Leaves only this number of unused stream identifiers on each connection, for tests.
+    /// Reduces the unused stream identifiers of each connection to `left`, for tests.
     pub(super) fn skip_stream_ids(&mut self, left: u32) {
         self.entries.iter_mut().for_each(|entry| entry.opened = MAX_STREAM_IDS - left);
     }
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn alternates_between_connections_with_equal_load_within_their_limits() {
+    fn distributes_streams_evenly_up_to_the_stream_limit_of_each_connection() {
         let now = Instant::now();
         let mut connections = Connections::default();
         connections.add('a', None, None, 2, now);
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn skips_connections_that_the_filter_does_not_accept() {
+    fn skips_http2_connections_that_the_filter_rejects() {
         let now = Instant::now();
         let mut connections = Connections::default();
         connections.add('a', None, None, 9, now);
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn opens_a_new_stream_after_a_stream_was_released() {
+    fn releasing_a_stream_makes_room_for_a_new_stream() {
         let now = Instant::now();
         let mut connections = Connections::default();
         connections.add('a', None, None, 1, now);
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn does_not_select_the_avoided_connection() {
+    fn retry_does_not_use_the_connection_that_left_the_request_unprocessed() {
         let now = Instant::now();
         let mut connections = Connections::default();
         let only = connections.add('a', None, None, 9, now);
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn skips_a_connection_that_has_reached_its_total_number_of_streams() {
+    fn skips_an_http2_connection_that_has_opened_its_maximum_number_of_streams() {
         let now = Instant::now();
         let mut connections = Connections::default();
         let id = connections.add('a', None, None, 9, now);
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn opens_no_stream_after_the_dns_ttl_of_the_connection_address() {
+    fn opens_no_stream_after_the_dns_ttl_of_the_backend_address() {
         let now = Instant::now();
         let mut connections = Connections::default();
         connections.add('a', None, Some(now + MINUTE), 9, now);

@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn public_key_pins_parse_in_both_formats_and_display_in_one() {
+    fn public_key_pins_parse_with_one_or_two_slashes_and_display_with_one() {
         // 44 characters, the first of which can be a slash.
         for digest in ["RHFyQxXYKAzGIgy0BsyKNkW92p9UNNFjyhRAX3f5Uow=", "/HFyQxXYKAzGIgy0BsyKNkW92p9UNNFjyhRAX3f5Uow="] {
             let pin: PublicKeyPin = format!("sha256//{digest}").parse().unwrap();

@@ -1,4 +1,4 @@
-//! HTTP/2 backends with scripted behaviour, down to single frames.
+//! HTTP/2 test backends with scripted responses and frames.
 #![allow(dead_code, reason = "each test file uses what it needs")]
 
 use std::net::SocketAddr;
@@ -19,53 +19,53 @@ use tokio::time::Instant;
 
 pub(crate) type Body = Full<Bytes>;
 
-/// The action of a backend for a request.
+/// The action of a test backend on receipt of a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Action {
     /// A complete response with this text.
     Respond(&'static str),
-    /// A response that ends with [`Backend::finish`].
+    /// A response with this text whose body stays open until [`Backend::finish`] is called.
     OpenResponse(&'static str),
-    /// A response without an end, sent as fast as the windows allow.
+    /// An endless response, sent as fast as the flow-control windows allow.
     EndlessResponse,
-    /// No response.
+    /// No response to the request.
     NoResponse,
     /// RST_STREAM with this error code instead of a response.
     Reset(u32),
-    /// RST_STREAM with this error code within a response.
+    /// RST_STREAM with this error code after a part of the response.
     ResetWithinResponse(&'static str, u32),
-    /// A closed connection instead of a response.
+    /// Closing the connection instead of sending a response.
     Close,
-    /// A closed connection within a response.
+    /// Closing the connection after a part of the response.
     CloseWithinResponse(&'static str),
-    /// GOAWAY with the stream id before this request, then a closed connection.
+    /// GOAWAY with a last stream identifier before this request, then closing the connection.
     GoAwayUnprocessed,
     /// An interim response, then [`Action::GoAwayUnprocessed`].
     InterimThenGoAwayUnprocessed,
     /// An interim response, then RST_STREAM with this error code.
     InterimThenReset(u32),
-    /// GOAWAY, and a response that ends with [`Backend::finish`].
+    /// GOAWAY, and a response with this text whose body stays open until [`Backend::finish`] is called.
     GoAwayThenOpenResponse(&'static str),
     /// A complete response with this text, then GOAWAY.
     RespondThenGoAway(&'static str),
-    /// A complete response before the content of the request, which is then reset with NO_ERROR.
+    /// A complete response before the content of the request is read, then RST_STREAM with NO_ERROR.
     EarlyResponse(&'static str),
     /// A response with this text and this `content-length`.
     DeclaredLength(&'static str, u64),
-    /// A response with this number of fields of this size.
+    /// A response with this number of header fields of this size.
     Fields(usize, usize),
     /// A response with this status and a `content-length`, without content.
     Status(u16),
-    /// An interim response with a link, then a response in two parts with an empty one between them, and a trailer
-    /// section.
+    /// An interim response with `link`, then a response with two DATA frames, an empty DATA frame between them, and a
+    /// trailer section.
     InterimAndTrailers,
-    /// This number of interim responses, then a response.
+    /// This number of interim responses, then a final response.
     Interim(usize),
-    /// A response that echoes the request, and ends or fails with it.
+    /// A response that echoes the request body, and ends or fails when the request body does.
     Echo,
 }
 
-/// The settings of a backend.
+/// The limits of an HTTP/2 test backend.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Server {
     streams: Option<u32>,
@@ -79,12 +79,12 @@ impl Server {
         Self { streams: Some(streams), ..self }
     }
 
-    /// Stops accepting connections after this number.
+    /// Limits the number of connections that the backend accepts in total.
     pub(crate) fn max_connections(self, connections: usize) -> Self {
         Self { connections: Some(connections), ..self }
     }
 
-    /// Closes each connection after this many requests, as nginx does (`keepalive_requests`).
+    /// Limits the requests per connection, as `keepalive_requests` in nginx does.
     pub(crate) fn max_requests(self, requests: usize) -> Self {
         Self { requests: Some(requests), ..self }
     }
@@ -94,13 +94,13 @@ impl Server {
     }
 }
 
-/// An HTTP/2 backend without TLS.
+/// A test backend for HTTP/2 without TLS.
 pub(crate) struct Backend {
     address: SocketAddr,
     observations: Arc<Observations>,
 }
 
-/// The observations of a backend.
+/// The counters and records of a test backend.
 #[derive(Default)]
 struct Observations {
     connections: AtomicUsize,
@@ -113,7 +113,7 @@ struct Observations {
     failure: Mutex<Option<u32>>,
 }
 
-/// A command to the task of a connection.
+/// A command to the task that serves a connection.
 enum Command {
     Close,
     GoAway,
@@ -162,18 +162,18 @@ impl Backend {
         self.observations.bodies.lock().unwrap().clone()
     }
 
-    /// Waits for the error code of a failed request.
+    /// Waits until a request body fails, and returns the error code of its RST_STREAM.
     pub(crate) async fn failure(&self) -> Option<u32> {
         self.observations.finish.notified().await;
         *self.observations.failure.lock().unwrap()
     }
 
-    /// Ends the open responses.
+    /// Ends all responses whose body is open.
     pub(crate) fn finish(&self) {
         self.observations.finish.notify_waiters();
     }
 
-    /// Waits until endless responses are blocked by their windows.
+    /// Waits until flow control blocks all endless responses.
     pub(crate) async fn wait_until_stalled(&self) {
         let (mut before, mut since) = (0, Instant::now());
         while since.elapsed() < Duration::from_millis(200) {
@@ -377,7 +377,7 @@ fn write_goaway(raw: &mut std::net::TcpStream, last_stream: u32) {
     raw.write_all(&frame).unwrap();
 }
 
-/// Closes the connection before h2 resets the stream.
+/// Closes the connection without an RST_STREAM from the h2 crate.
 async fn close(raw: &std::net::TcpStream, commands: &tokio::sync::mpsc::UnboundedSender<Command>) {
     raw.shutdown(std::net::Shutdown::Both).unwrap();
     let _ = commands.send(Command::Close);
@@ -396,8 +396,7 @@ pub(crate) fn post(content: &'static str) -> Request<Body> {
     Request::post("/").header("host", "a.example").body(Body::from(content)).unwrap()
 }
 
-/// Starts a backend that responds to the first request on each connection with these parts on stream 1, at short
-/// intervals. Returns its origin.
+/// Starts a backend that responds with these bytes, with a short delay after each part, and returns its origin.
 pub(crate) async fn raw_backend(parts: Vec<Vec<u8>>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let origin = format!("h2c://{}", listener.local_addr().unwrap());
@@ -428,7 +427,7 @@ pub(crate) async fn raw_backend(parts: Vec<Vec<u8>>) -> String {
     origin
 }
 
-/// Returns the bytes of a frame on stream 1.
+/// Returns the bytes of an HTTP/2 frame on stream 1.
 pub(crate) fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
     let [.., high, middle, low] = payload.len().to_be_bytes();
     [&[high, middle, low, kind, flags, 0, 0, 0, 1], payload].concat()
@@ -454,7 +453,7 @@ pub(crate) const END_HEADERS: u8 = 4;
 pub(crate) const PADDED: u8 = 8;
 pub(crate) const PRIORITY: u8 = 0x20;
 
-/// Returns the content of a response, or its error.
+/// Returns the content of a response, or the error of its body.
 pub(crate) async fn read<B>(response: Response<UpstreamBody<B>>) -> Result<Bytes, BodyError>
 where
     B: http_body::Body + 'static,

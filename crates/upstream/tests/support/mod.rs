@@ -1,4 +1,4 @@
-//! HTTP/1.1 backends with scripted behaviour, and requests to them.
+//! HTTP/1.1 test backends with scripted responses, and requests for them.
 #![allow(dead_code, reason = "each test file uses what it needs")]
 
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 pub(crate) type Body = Full<Bytes>;
 
-/// Starts a backend that passes each connection with its number to `serve`. Returns the number of connections.
+/// Starts a backend that calls `serve` with each accepted connection and its number. Returns the number of connections.
 pub(crate) async fn backend<F>(serve: impl Fn(TcpStream, usize) -> F + Send + 'static) -> (SocketAddr, Arc<AtomicUsize>)
 where
     F: Future<Output = ()> + Send + 'static,
@@ -69,7 +69,7 @@ pub(crate) async fn static_backend(what: &'static str) -> (SocketAddr, Arc<Atomi
     .await
 }
 
-/// Returns an address without a listener.
+/// Returns a local address on which no socket listens.
 pub(crate) async fn unused_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }

@@ -1,4 +1,4 @@
-//! Backends with TLS, and certificates for them.
+//! Test backends with TLS, and certificates for these backends.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -73,12 +73,12 @@ impl Pair {
     }
 }
 
-/// The properties of a backend.
+/// The TLS configuration of a test backend.
 pub(crate) struct Server<'a> {
     pub(crate) pair: &'a Pair,
     pub(crate) alpn: &'a [&'a str],
     pub(crate) versions: &'a [&'static SupportedProtocolVersion],
-    /// The authority of required client certificates.
+    /// The certificate authority that must have issued the client certificate; `None` requires none.
     pub(crate) client_authority: Option<&'a Authority>,
 }
 
@@ -88,16 +88,16 @@ impl<'a> Server<'a> {
     }
 }
 
-/// The counters of a backend.
+/// The counters of a test backend.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) connections: AtomicUsize,
-    /// Complete handshakes that resumed a session.
+    /// The number of completed handshakes that resumed a TLS session.
     pub(crate) resumed: AtomicUsize,
     pub(crate) requests: AtomicUsize,
 }
 
-/// Serves the version of HTTP and the SNI.
+/// Starts a backend that responds with the HTTP version and the server name (SNI).
 pub(crate) async fn serve(server: Server<'_>) -> (SocketAddr, Arc<Counters>) {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(server.versions);
@@ -153,7 +153,7 @@ pub(crate) fn to(address: SocketAddr) -> Builder {
     Upstream::builder().backend(&format!("https://{address}")).unwrap()
 }
 
-/// Returns the body of the response to `GET target`, or the error of the exchange.
+/// Sends `GET target`, and returns the body of the response or the kind of the proxy error.
 pub(crate) async fn ask(upstream: &Upstream<Body>, target: &str) -> Result<String, ProxyErrorKind> {
     let response = upstream.clone().oneshot(get(target)).await.unwrap();
     if let Some(error) = response.extensions().get::<ProxyError>() {

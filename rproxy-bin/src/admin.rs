@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn rejects_unsupported_methods_with_405_and_allow_field() {
+    async fn admin_rejects_unsupported_methods_with_405_and_allow_field() {
         let admin = admin(Some(CacheStore::in_memory(1 << 20)), Ok(()));
         for (method, target, status, body, allow) in [
             ("GET", "/healthz", 200, "ok\n", None),
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn rejects_foreign_hosts_with_421() {
+    async fn admin_rejects_hosts_outside_of_admin_hosts_with_421() {
         let admin = admin(Some(CacheStore::in_memory(1 << 20)), Ok(()));
         admin.set_hosts(&["Proxy.internal".to_owned()]);
         for (host, status) in [
@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn cache_stats_are_json() {
+    async fn admin_serves_cache_statistics_as_json() {
         let (status, headers, body) = send(&admin(Some(filled().await), Ok(())), bare("GET", "/cache/stats")).await;
         assert_eq!((status, &headers[CONTENT_TYPE]), (StatusCode::OK, &HeaderValue::from_static("application/json")));
         let stats: serde_json::Value = serde_json::from_str(&body).unwrap();

@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn rejection_by_a_layer_of_another_program_is_formatted_and_counted() {
+    async fn rejection_by_a_custom_layer_is_formatted_and_counted() {
         let stack = stack(&Config::default()).unwrap();
         let service = stack.wrap(service_fn(closed));
         let answer = async |accept: &str| {

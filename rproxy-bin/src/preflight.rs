@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn distinguishes_own_listeners_from_other_servers() {
+    fn preflight_distinguishes_listeners_of_rproxy_from_other_servers() {
         let (ours, port) = listener();
         let name = || vec!["127.0.0.1".to_owned()];
         let found = texts(&check_names(name(), port, Some(vec![ours])));
@@ -325,14 +325,14 @@ mod tests {
     }
 
     #[test]
-    fn reports_unresolvable_name_as_a_problem() {
+    fn preflight_reports_unresolvable_name_as_a_problem() {
         // RFC 6761 §6.4.
         let found = texts(&check_names(vec!["nowhere.invalid".to_owned()], 443, None));
         assert!(found[0].starts_with("problem: nowhere.invalid"), "{found:?}");
     }
 
     #[test]
-    fn reports_port_in_use_as_a_note() {
+    fn preflight_reports_port_in_use_as_a_note() {
         let (taken, port) = listener();
         let mut findings = Vec::new();
         let bound = check_listeners("RPROXY_LISTEN", vec![ListenAddr::Tcp(taken.local_addr().unwrap())], &mut findings);
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn checks_directory_without_creating_it() {
+    fn preflight_checks_directory_without_creating_it() {
         let root = tempfile::tempdir().unwrap();
         let deep = root.path().join("a/b");
         assert_eq!(

@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn explanations_name_existing_settings() {
+    fn rejection_explanations_name_only_existing_settings() {
         let known: Vec<String> = settings().map(|setting| setting.variable()).collect();
         let explained: Vec<_> = all().filter_map(|known| known.explanation).collect();
         assert!(explained.len() > 25, "{explained:?}");
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn every_error_of_the_upstream_except_those_of_clients_is_explained() {
+    fn every_upstream_error_not_caused_by_the_client_has_an_explanation() {
         for kind in ProxyErrorKind::ALL {
             let text = explanation(&rejection("upstream", kind.as_str()));
             assert_eq!(text.is_some(), *kind != ProxyErrorKind::HttpRequestError, "{}", kind.as_str());
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn explanation_has_the_detail_of_the_rejection() {
+    fn explanation_contains_the_detail_of_the_rejection() {
         let refused = rejection("upstream", "connection_refused");
         for (detail, named) in [
             (Some(RejectionDetail::Backend("http://127.0.0.1:3000".into())), "listening on 127.0.0.1:3000;"),
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn every_reason_is_listed_once() {
+    fn every_rejection_reason_is_listed_once() {
         let mut reasons = reasons().to_vec();
         assert_eq!(reasons.len(), 24);
         reasons.sort_unstable();

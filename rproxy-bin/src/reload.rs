@@ -74,7 +74,7 @@ mod tests {
     use tower::{ServiceExt, service_fn};
 
     #[tokio::test]
-    async fn replaced_service_handles_new_requests() {
+    async fn replacement_service_handles_new_requests() {
         let answer = |text: &'static str| service_fn(move |()| async move { Ok::<_, Infallible>(text) });
         let slot = ServiceSlot::new(answer("old"));
         let service = slot.service();

@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_only_the_first_backends() {
+    fn startup_log_lists_at_most_four_backends() {
         assert_eq!(listed(&[]), "none");
         assert_eq!(listed(&parse("a:1,b:2 weight=3")), "http://a:1, http://b:2");
         assert_eq!(

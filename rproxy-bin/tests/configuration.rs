@@ -304,7 +304,7 @@ fn command_line_overrides_environment_and_environment_overrides_file() {
 }
 
 #[test]
-fn reports_all_problems_in_the_order_of_the_sources() {
+fn reports_all_configuration_problems_in_the_order_of_the_sources() {
     let file = file(
         "rate_limits = 3\n\
          listen = [\"127.0.0.1\", \":80\"]\n\

@@ -52,7 +52,7 @@ fn assert_generated(page: &str, wanted: impl Fn(&str) -> String) {
 }
 
 #[test]
-fn pages_mention_existing_settings_only() {
+fn documentation_mentions_only_existing_settings() {
     for (page, text) in pages() {
         for (at, _) in text.match_indices("RPROXY_") {
             let is_part = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
@@ -64,7 +64,7 @@ fn pages_mention_existing_settings_only() {
 }
 
 #[test]
-fn configuration_files_in_pages_are_valid() {
+fn configuration_files_in_the_documentation_are_valid() {
     let mut files = 0;
     for (page, text) in pages() {
         for block in text.split("```toml\n").skip(1) {
@@ -96,7 +96,7 @@ fn packaged_configuration_file_is_valid_with_and_without_comments() {
 }
 
 #[test]
-fn setting_values_in_pages_are_valid() {
+fn setting_values_in_the_documentation_are_valid() {
     let mut lines = 0;
     for (page, text) in pages() {
         // Inline code only; the test above covers blocks.
@@ -117,7 +117,7 @@ fn setting_values_in_pages_are_valid() {
 }
 
 #[test]
-fn links_in_pages_have_existing_targets() {
+fn links_in_the_documentation_have_existing_targets() {
     let mut links = 0;
     let others = ["deploy/README.md", "SECURITY.md", "CHANGELOG.md", "CONTRIBUTING.md"];
     let others = others.map(|page| root().map(|root| root.join(page)));

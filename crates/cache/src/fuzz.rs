@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_match_the_selecting_fields_of_their_own_response() {
+    fn request_matches_the_selecting_fields_stored_with_its_response() {
         run(CRATE, "vary", vary);
     }
 
@@ -198,12 +198,12 @@ mod tests {
     }
 
     #[test]
-    fn canonical_queries_are_their_own_canonical_query() {
+    fn canonicalisation_of_queries_is_idempotent() {
         run(CRATE, "no_vary_search", no_vary_search);
     }
 
     #[test]
-    fn resolved_references_keep_the_origin_of_the_cache_key() {
+    fn resolved_uri_references_keep_the_origin_of_the_cache_key() {
         run(CRATE, "key", key);
     }
 }

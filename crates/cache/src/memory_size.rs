@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn allocation_sizes_are_rounded_up_to_four_classes_per_power_of_two() {
+    fn allocation_sizes_are_rounded_up_to_four_size_classes_per_power_of_two() {
         for (size, expected) in [
             (0, 0),
             (1, 16),

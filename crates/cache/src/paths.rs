@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn expands_alternatives_in_braces() {
+    fn path_glob_expands_alternatives_in_braces() {
         let paths: CachePaths = "/{a,b}/{c,d}, /e[fg]/{x,y}/**".parse().unwrap();
         for path in ["/a/d", "/b/c", "/ef/x/1/2", "/eg/y/1"] {
             assert!(paths.contains(path), "{path}");
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn parse_error_contains_the_bad_glob() {
+    fn path_glob_error_contains_the_bad_glob() {
         let error = "/ok/**, /x/[".parse::<CachePaths>().unwrap_err();
         assert!(error.to_string().contains("/x/["), "{error}");
     }

@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_form_round_trips() {
+    fn set_cookie_policy_round_trips_through_text() {
         for policy in [SetCookiePolicy::Strip, SetCookiePolicy::Store, SetCookiePolicy::DoNotStore] {
             assert_eq!(policy.to_string().parse(), Ok(policy));
         }

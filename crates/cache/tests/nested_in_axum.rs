@@ -33,7 +33,7 @@ async fn send(app: &Router, method: &str, uri: &str) -> (String, String) {
 }
 
 #[tokio::test]
-async fn removed_path_prefix_is_part_of_the_cache_key() {
+async fn path_prefix_that_axum_removed_is_part_of_the_cache_key() {
     let store = CacheStore::in_memory(1 << 20);
     let app = app(&store, "/**");
     for _ in 0..2 {

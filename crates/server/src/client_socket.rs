@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn closed_detects_a_half_close_after_unread_bytes() {
+    async fn detects_a_half_close_after_unread_bytes() {
         let (server, mut client) = pair().await;
         client.write_all(b"unread").await.unwrap();
         server.readable().await.unwrap();
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn closed_distinguishes_a_connection_reset_from_a_half_close() {
+    async fn distinguishes_a_connection_reset_from_a_half_close() {
         let (mut server, mut client) = pair().await;
         client.shutdown().await.unwrap();
         assert_eq!(server.read(&mut [0; 1]).await.unwrap(), 0);

@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn stale_socket_file_is_ignored_and_replaced() {
+    async fn stale_handover_socket_file_is_ignored_and_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("handover");
         drop(HandoverListener::bind(&path).unwrap());
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn unrelated_process_at_the_path_causes_an_error_with_the_path() {
+    fn unrelated_process_at_the_handover_path_causes_an_error_with_the_path() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("handover");
         let other = UnixListener::bind(&path).unwrap();

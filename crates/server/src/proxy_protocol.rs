@@ -154,7 +154,7 @@ mod tests {
         }
 
         #[test]
-        fn tlvs_do_not_change_the_source_address_and_the_header_length(
+        fn proxy_protocol_tlvs_do_not_change_the_source_address(
             ip in any::<[u8; 4]>(),
             port in any::<u16>(),
             // Types and values. The last one may have a wrong length.

@@ -305,7 +305,7 @@ fn connection_closes_at_the_request_limit() {
 }
 
 #[test]
-fn limits_connections_per_client_and_exempts_proxies() {
+fn limits_connections_per_client_except_for_exempt_proxies() {
     let mut limits = Limits::default();
     limits.connections_per_client = 2;
     let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -423,7 +423,7 @@ fn handle_connections_returns_the_number_of_open_connections() {
 }
 
 #[test]
-fn handle_tasks_returns_to_its_initial_value_when_connections_close() {
+fn number_of_tasks_returns_to_its_initial_value_when_connections_close() {
     let server = default();
     let settled = |tasks: usize| {
         let deadline = Instant::now() + Duration::from_secs(20);

@@ -53,7 +53,7 @@ fn status(stream: &mut TcpStream, request: &str) -> String {
 }
 
 #[test]
-fn new_connections_have_the_new_limits() {
+fn updated_limits_apply_to_new_connections() {
     let server = start(server());
     let mut old = connect(&server);
     assert_eq!(status(&mut old, GET), "200");
@@ -74,7 +74,7 @@ fn new_connections_have_the_new_limits() {
 }
 
 #[test]
-fn waiting_connection_is_accepted_when_the_limit_is_raised() {
+fn raising_the_connection_limit_accepts_a_waiting_connection() {
     let server = start(with_limits(|limits| limits.connections = 1));
     let mut first = connect(&server);
     assert_eq!(status(&mut first, GET), "200");
@@ -89,7 +89,7 @@ fn waiting_connection_is_accepted_when_the_limit_is_raised() {
 }
 
 #[test]
-fn clients_have_the_new_number_of_connections() {
+fn updated_connection_limit_applies_to_each_client() {
     let server = start(server());
     let mut first = connect(&server);
     assert_eq!(status(&mut first, GET), "200");
@@ -102,7 +102,7 @@ fn clients_have_the_new_number_of_connections() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn listeners_have_the_new_send_timeout() {
+fn updated_send_timeout_applies_to_existing_listeners() {
     let server = start(server());
     server.update(with_limits(|limits| limits.send_timeout = Duration::from_secs(7)));
     for socket in server.handle().listeners().unwrap() {
@@ -111,7 +111,7 @@ fn listeners_have_the_new_send_timeout() {
 }
 
 #[tokio::test]
-async fn drain_has_the_new_timeout() {
+async fn drain_uses_the_updated_timeout() {
     let server = start(server().drain_timeout(Duration::from_secs(3600)));
     let mut stream = connect(&server);
     assert_eq!(status(&mut stream, GET), "200");

@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn domains_adds_one_certificate_per_name_and_certificate_adds_one_for_all_names() {
+    fn acme_domains_adds_one_certificate_per_name_and_certificate_adds_one_for_all_names() {
         let count = open(|acme| acme.domains(["a.test", "b.test"]).domain("c.test").certificate(["d.test", "e.test"]));
         assert_eq!(count.unwrap(), 4);
     }
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_a_cache_folder_that_cannot_be_created() {
+    fn rejects_an_acme_directory_path_that_cannot_be_created() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let resolver = Arc::new(CertificateResolver::new());
         let error = Acme::new(file.path()).domain("a.test").open(&mut HashSet::new(), &resolver);

@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn fallback_serves_its_names_unless_another_certificate_matches() {
+    fn fallback_certificate_serves_its_names_unless_another_certificate_matches() {
         let [fallback, wild] = [&["new.test", "new.example.com"][..], &["*.example.com"]].map(self_signed);
         let names = ["new.test".to_owned(), "new.example.com".to_owned()];
         let pending =

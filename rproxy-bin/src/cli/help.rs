@@ -189,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_in_the_short_help_exist() {
+    fn every_setting_in_the_short_help_exists() {
         assert!(COMMON.iter().all(|key| crate::config::find(key).is_some()));
     }
 

@@ -216,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn maps_offset_to_line_number() {
+    fn maps_byte_offset_in_a_file_to_its_line_number() {
         let lines = Lines::of("a\n\nbc\n");
         for (offset, line) in [(0, 1), (1, 1), (2, 2), (3, 3), (5, 3), (6, 4)] {
             assert_eq!(lines.at(offset), line, "{offset}");

@@ -123,7 +123,7 @@ mod tests {
     use crate::config::settings;
 
     #[test]
-    fn rules_are_about_declared_settings() {
+    fn configuration_rules_name_only_declared_settings() {
         let config = Config::default();
         let mut count = 0;
         let mut check = |about: &'static [&'static str], _: &super::super::RuleCheck<'_>| {

@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn has_no_nss_database_without_a_home_directory() {
+    fn finds_no_nss_database_without_a_home_directory() {
         for home in [None, Some("relative".into()), Some("".into())] {
             assert!(NssDatabase::of_home(home).is_none());
         }

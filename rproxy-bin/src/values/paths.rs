@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn default_path_lists_match_their_source_text() {
+    fn default_path_lists_are_valid_and_match_their_examples() {
         let cached: CachePaths = CACHED.parse().unwrap();
         assert!(cached.contains("/static/x") && cached.contains("/a.css") && !cached.contains("/"));
         assert!(WEBSOCKETS.parse::<WsPaths>().unwrap().contains("/live"));

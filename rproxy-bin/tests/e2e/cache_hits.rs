@@ -49,7 +49,7 @@ fn remaining(proxy: &Proxy, client: &str, path: &str) -> String {
 }
 
 #[test]
-fn cached_page_with_700_files_does_not_exhaust_the_quota() {
+fn cache_hits_for_700_files_do_not_exhaust_the_rate_quota() {
     let proxy = Proxy::start(backend(), &LIMIT);
     assert_eq!(statuses(&proxy, "192.0.2.1", files(), ""), [200; 700]);
     let client = "203.0.113.1";
@@ -64,7 +64,7 @@ fn cached_page_with_700_files_does_not_exhaust_the_quota() {
 }
 
 #[test]
-fn ipv6_tiers_do_not_count_cache_hits() {
+fn ipv6_rate_limit_tiers_do_not_count_cache_hits() {
     let settings = [&LIMIT[..], &[("RPROXY_RATE_IPV6_TIERS", "48:1:6")]].concat();
     let proxy = Proxy::start(backend(), &settings);
     for subnet in 1..4 {

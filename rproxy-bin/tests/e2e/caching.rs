@@ -29,7 +29,7 @@ fn get(proxy: &Proxy, fields: &str) -> String {
 }
 
 #[test]
-fn varies_by_forwarding_headers_that_the_proxy_sets() {
+fn cache_varies_by_forwarding_headers_that_the_proxy_sets() {
     let upstream = responding(cached("x-forwarded-for", |head| field(head, "x-real-ip")));
     let proxy = Proxy::start(upstream, &[("RPROXY_TRUSTED_PROXIES", "loopback")]);
     for client in ["192.0.2.1", "192.0.2.2", "192.0.2.1"] {

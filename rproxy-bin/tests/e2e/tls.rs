@@ -569,7 +569,7 @@ fn staples_ocsp_response_while_its_status_is_good() {
 }
 
 #[test]
-fn http2_requests_share_a_connection() {
+fn http2_client_sends_all_requests_on_one_connection() {
     let folder = tempfile::tempdir().unwrap();
     let (cert, key) = files(folder.path());
     let proxy =

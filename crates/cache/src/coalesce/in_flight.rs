@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn leader_without_a_client_accepts_no_new_followers() {
+    async fn fetch_without_clients_accepts_no_new_followers() {
         let fetches = InFlightFetches::new();
         let first = leader(&fetches);
         drop(follower(&fetches));

@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn s_maxage_precedes_max_age_and_max_age_precedes_expires() {
+    fn s_maxage_overrides_max_age_and_max_age_overrides_expires() {
         // RFC 9111 §4.2.1
         let date = ("date", day(0));
         for (fields, expected) in [

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn stale_responses_replace_failures_unless_forbidden() {
+    fn stale_responses_replace_origin_failures_unless_a_directive_forbids_it() {
         // RFC 9111 §4.2.4, RFC 5861 §4
         for (response, age, directives, unreachable, server_error) in [
             ("max-age=60", 90, "", true, false),

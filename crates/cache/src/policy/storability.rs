@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn stores_responses_to_authorized_requests_only_with_permission() {
+    fn stores_responses_to_requests_with_authorization_only_if_a_directive_permits_it() {
         // RFC 9111 §3.5
         let request = [("authorization", "Basic eDp5")];
         assert_eq!(rejection(&request, 200, &[FRESH]), Some(NotStorable::Authorization));

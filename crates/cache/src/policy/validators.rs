@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn if_none_match_compares_weakly_and_precedes_if_modified_since() {
+    fn if_none_match_compares_weakly_and_overrides_if_modified_since() {
         // RFC 9110 §13.1.2, §13.2.2
         for (etag, condition, expected) in [
             ("\"a\"", "\"a\"", true),
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn if_range_requires_a_strong_match() {
+    fn if_range_requires_a_strong_validator_match() {
         // RFC 9110 §13.1.5
         for (stored, condition, expected) in [
             (("etag", "\"a\""), "\"a\"", true),

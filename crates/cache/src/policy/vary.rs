@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn vary_compares_accept_encoding_by_meaning() {
+    fn vary_treats_equivalent_accept_encoding_values_as_equal() {
         for equivalent in [
             "gzip, deflate, br",
             "br,gzip,deflate",
@@ -407,7 +407,7 @@ mod tests {
         }
 
         #[test]
-        fn each_request_matches_its_own_selecting_fields(foo in "[ -~]{0,24}", language in "[ -~]{0,24}") {
+        fn each_request_matches_the_selecting_fields_recorded_for_it(foo in "[ -~]{0,24}", language in "[ -~]{0,24}") {
             let request = [("foo", foo.as_str()), ("accept-language", language.as_str())];
             prop_assert!(same("foo, bar, accept-language", &request, &request));
         }

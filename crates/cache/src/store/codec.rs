@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_truncated_entries_and_trailing_bytes() {
+    fn decoding_rejects_truncated_cache_entries_and_trailing_bytes() {
         let bytes = encoded();
         for end in 0..bytes.len() {
             assert!(decode(bytes.slice(..end), KEY).is_none(), "{end}");
@@ -366,12 +366,12 @@ mod tests {
     }
 
     #[test]
-    fn rejects_an_entry_with_a_different_tag_key() {
+    fn decoding_rejects_a_cache_entry_with_a_different_tag_key() {
         assert!(decode(encoded(), TagKey::new([8; 16])).is_none());
     }
 
     #[test]
-    fn rejects_an_entry_with_a_different_format_version() {
+    fn decoding_rejects_a_cache_entry_with_a_different_format_version() {
         let mut bytes = encoded().to_vec();
         bytes[VERSION.len() - 2] += 1;
         assert!(decode(bytes.into(), KEY).is_none());
@@ -379,7 +379,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn decoding_never_panics(at in any::<prop::sample::Index>(), byte in any::<u8>(), noise in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn decoding_a_cache_entry_never_panics(at in any::<prop::sample::Index>(), byte in any::<u8>(), noise in prop::collection::vec(any::<u8>(), 0..200)) {
             let mut bytes = encoded().to_vec();
             let at = at.index(bytes.len());
             bytes[at] = byte;

@@ -127,7 +127,7 @@ mod tests {
     use crate::store::tests::put;
 
     #[test]
-    fn purges_resources_whose_url_meets_a_condition() {
+    fn purges_resources_whose_url_matches_a_predicate() {
         let store = CacheStore::in_memory(1 << 20);
         for key in ["http://a.example/x", "https://a.example/y", "http://b.example/x"] {
             put(&store, key, b"x");

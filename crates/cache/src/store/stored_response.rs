@@ -424,7 +424,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn preserves_cache_status_members_of_other_caches_before_its_own() {
+    fn appends_its_cache_status_member_to_those_of_other_caches() {
         // RFC 9211 §2
         let stored =
             stored(&[("cache-control", "max-age=60"), ("cache-status", "A; hit"), ("cache-status", "B; fwd=miss")]);

@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_304_response_can_prohibit_storing() {
+    fn a_304_response_with_no_store_prohibits_storing() {
         let stored = stored(&[("cache-control", "max-age=1"), ("etag", "\"a\"")]);
         let no_fields = HeaderMap::new();
         let (updated, outcome) = stored.updated(request(&no_fields), &map(&[("cache-control", "no-store")]), at(NOW));

@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_the_total_size_of_all_reservations() {
+    fn write_budget_limits_the_total_size_of_all_reservations() {
         let budget = WriteBudget::new(2 << 20);
         let mut first = Reservation::new(&budget, 1 << 20).unwrap();
         assert!(first.grow(2 << 20));

@@ -99,7 +99,7 @@ async fn requests_only_the_missing_bytes_of_a_partially_stored_range() {
 }
 
 #[tokio::test]
-async fn stores_the_missing_part_of_a_range_with_other_partial_responses() {
+async fn combines_the_missing_part_of_a_range_with_stored_partial_responses() {
     let harness = harness();
     store_part(&harness, "0-4").await;
     answer_part(&harness, "5-7");
@@ -140,7 +140,7 @@ async fn changed_representation_replaces_partial_responses() {
 }
 
 #[tokio::test]
-async fn repeats_the_original_request_if_the_missing_range_is_not_usable() {
+async fn repeats_the_original_request_if_the_response_for_the_missing_range_is_unusable() {
     // RFC 9110 §15.3.7.3
     let rest = ("content-range", "bytes 5-9/10");
     for (status, fields, body, why) in [
@@ -201,7 +201,7 @@ async fn error_response_to_a_request_for_the_missing_range_is_forwarded() {
 }
 
 #[tokio::test]
-async fn failure_of_the_missing_range_aborts_the_response() {
+async fn failed_request_for_the_missing_range_aborts_the_response() {
     // RFC 9111 §3.3
     for (range, sent) in [(None, "5-9"), (Some(("range", "bytes=3-8")), "5-8"), (Some(("range", "bytes=-8")), "2-3")] {
         for (rest, error) in [
@@ -224,7 +224,7 @@ async fn failure_of_the_missing_range_aborts_the_response() {
 }
 
 #[tokio::test]
-async fn reset_after_the_last_byte_of_the_missing_range_aborts_the_response() {
+async fn stream_reset_after_the_last_byte_of_the_missing_range_aborts_the_response() {
     let harness = harness();
     store_part(&harness, "0-1").await;
     store_part(&harness, "8-9").await;
@@ -236,7 +236,7 @@ async fn reset_after_the_last_byte_of_the_missing_range_aborts_the_response() {
 }
 
 #[tokio::test]
-async fn drops_trailer_fields_of_the_missing_range() {
+async fn drops_trailer_fields_of_the_response_for_the_missing_range() {
     let harness = harness();
     store_part(&harness, "5-9").await;
     let fields = [FRESH, ETAG, ("content-range", "bytes 0-4/10")];
@@ -263,7 +263,7 @@ async fn does_not_complete_partial_responses_without_a_strong_validator() {
 }
 
 #[tokio::test]
-async fn forwards_requests_that_partial_responses_cannot_serve_unchanged() {
+async fn forwards_a_request_unchanged_if_no_partial_response_can_serve_it() {
     for (method, fields, why) in [
         ("GET", &[("if-none-match", "\"v0\"")][..], "a condition of the client"),
         ("GET", &[("if-modified-since", MODIFIED.1)], "a condition of the client"),
@@ -315,7 +315,7 @@ async fn does_not_complete_a_partial_response_of_another_variant() {
 }
 
 #[tokio::test]
-async fn missing_range_with_no_store_completes_only_one_response() {
+async fn response_for_the_missing_range_with_no_store_completes_only_one_response() {
     for range in [None, Some(("range", "bytes=3-9"))] {
         let harness = harness();
         store_part(&harness, "0-4").await;
@@ -361,7 +361,7 @@ async fn aborted_download_is_completed_by_the_next_request() {
 }
 
 #[tokio::test]
-async fn incomplete_missing_range_is_completed_by_a_later_request() {
+async fn incomplete_response_for_the_missing_range_is_completed_by_a_later_request() {
     let harness = harness();
     store_part(&harness, "0-2").await;
     let rest = [FRESH, ETAG, ("content-range", "bytes 3-9/10")];

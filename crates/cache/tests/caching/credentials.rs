@@ -20,7 +20,7 @@ async fn picture(harness: &Harness, headers: &[(&str, &str)]) -> ClientResponse 
 }
 
 #[tokio::test]
-async fn does_not_store_responses_to_credentials_without_caching_fields() {
+async fn does_not_store_responses_without_cache_control_to_requests_with_credentials() {
     for heuristic in [false, true] {
         for credential in CREDENTIALS {
             let harness = Harness::with(|layer| layer.heuristic_freshness(heuristic));
@@ -44,7 +44,7 @@ async fn does_not_store_responses_to_credentials_without_caching_fields() {
 }
 
 #[tokio::test]
-async fn revalidates_before_each_reuse_without_caching_fields() {
+async fn revalidates_responses_without_cache_control_before_each_reuse() {
     let harness = Harness::new();
     harness.respond(200, &PICTURE, "picture");
     assert_eq!(picture(&harness, &[]).await.cache_status(), "rproxy; fwd=uri-miss; stored");
@@ -114,7 +114,7 @@ async fn serves_explicitly_shared_responses_to_requests_with_credentials() {
 }
 
 #[tokio::test]
-async fn serves_stale_responses_to_credentials_only_if_explicitly_permitted() {
+async fn serves_stale_responses_to_requests_with_credentials_only_if_explicitly_permitted() {
     // RFC 9111 §4.2.4, RFC 5861 §4
     for (cache_control, served) in [
         ("max-age=1", false),

@@ -56,7 +56,7 @@ async fn successful_unsafe_requests_invalidate_the_target_url() {
 }
 
 #[tokio::test]
-async fn safe_requests_and_other_origins_invalidate_no_responses() {
+async fn safe_requests_and_references_to_other_origins_invalidate_no_responses() {
     let harness = Harness::new();
     harness.respond(200, &[FRESH], "x");
     harness.send("GET", "http://example.net/b", &[]).await;

@@ -168,7 +168,7 @@ async fn does_not_send_ambiguous_or_client_specific_entity_tags() {
 }
 
 #[tokio::test]
-async fn does_not_send_an_entity_tag_that_two_contents_share() {
+async fn does_not_send_an_entity_tag_that_two_representations_share() {
     let harness = harness();
     store(&harness, "en", "\"same\"", "hello").await;
     store(&harness, "de", "\"same\"", "guten Tag").await;

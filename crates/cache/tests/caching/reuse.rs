@@ -55,7 +55,7 @@ async fn stores_variants_of_a_resource_separately() {
 }
 
 #[tokio::test]
-async fn ignores_request_directives_that_bypass_a_fresh_response() {
+async fn ignores_request_directives_that_would_bypass_a_fresh_response() {
     let harness = Harness::new();
     harness.respond(200, &[FRESH, ETAG], "hello");
     harness.get(&[]).await;
@@ -152,7 +152,7 @@ async fn purged_resources_are_fetched_from_the_origin_again() {
 }
 
 #[tokio::test]
-async fn a_hit_shares_the_stored_bytes_without_a_copy() {
+async fn a_cache_hit_shares_the_stored_bytes_without_a_copy() {
     let harness = Harness::new();
     harness.respond(200, &[FRESH], "hello");
     harness.get(&[]).await;
@@ -161,7 +161,7 @@ async fn a_hit_shares_the_stored_bytes_without_a_copy() {
 }
 
 #[tokio::test]
-async fn targeted_cache_control_fields_precede_cache_control() {
+async fn targeted_cache_control_fields_override_cache_control() {
     // RFC 9213 §2.2
     let harness = Harness::new();
     for (headers, reused) in [

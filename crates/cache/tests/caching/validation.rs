@@ -122,7 +122,7 @@ async fn forwards_the_precondition_of_a_request_that_is_not_coalesced() {
 }
 
 #[tokio::test]
-async fn conditional_request_of_a_client_fills_the_store() {
+async fn conditional_request_of_a_client_causes_a_complete_response_to_be_stored() {
     // RFC 9111 §4.3.2: the condition is evaluated against the origin's new response.
     for (condition, has_it) in [
         (("if-none-match", ETAG.1), true),

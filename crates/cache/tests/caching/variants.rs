@@ -70,7 +70,7 @@ async fn updated_variants_keep_their_place_in_the_eviction_order() {
 }
 
 #[tokio::test]
-async fn compares_long_field_values_without_normalisation() {
+async fn variant_selection_compares_long_field_values_without_normalisation() {
     let harness = Harness::new();
     let long = |last: &str| format!("{}{last}", "xx,".repeat(10_000));
     for (number, value) in [long("en"), long("de")].into_iter().enumerate() {

@@ -110,7 +110,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     #[tokio::test]
-    async fn reclaimed_socket_stays_open() {
+    async fn socket_reclaimed_from_hyper_stays_open() {
         let (near, mut far) = duplex(64);
         let (mut reclaimable, reclaim) = reclaimable(near);
         reclaimable.write_all(b"a").await.unwrap();
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn socket_that_is_not_reclaimed_is_shut_down() {
+    async fn socket_not_reclaimed_from_hyper_is_shut_down() {
         let (near, mut far) = duplex(64);
         let (mut reclaimable, reclaim) = reclaimable(near);
         reclaimable.shutdown().await.unwrap();

@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn parses_requests_without_content() {
+    fn fast_path_parses_requests_without_content() {
         let head = "GET /a?b HTTP/1.1\r\nHost: a\r\nCookie: c\r\ncookie: d\r\n\r\n";
         let plain = request(&format!("{head}GET /next")).unwrap();
         assert_eq!(plain.length, head.len());
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn returns_none_for_invalid_requests_and_for_requests_with_content() {
+    fn fast_path_declines_invalid_requests_and_requests_with_content() {
         let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(9));
         let long = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(64));
         let large = format!("GET / HTTP/1.1\r\na: {}\r\n\r\n", "a".repeat(512));

@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_chunk_sizes_in_hexadecimal_and_trailers() {
+    fn writes_hexadecimal_chunk_sizes_and_trailers() {
         let mut out = Vec::new();
         put_chunk_size(&mut out, 0x1a2b);
         put_last_chunk(&mut out, Some(&HeaderMap::from_iter([(DATE, http::HeaderValue::from_static("now"))])));

@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn exceeding_the_rate_of_protocol_errors_exhausts_the_connection() {
+    async fn too_many_protocol_errors_exhaust_the_budget_of_a_connection() {
         let activity = Activity::new(true);
         for _ in 0..20 {
             activity.count_sent(&reset(1, FLOW_CONTROL_ERROR));
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn rejected_requests_do_not_exhaust_a_shared_connection() {
+    fn rejected_requests_do_not_exhaust_the_budget_of_a_shared_connection() {
         for (is_shared, exhausted) in [(false, true), (true, false)] {
             let activity = Activity::new(is_shared);
             (0..101).for_each(|_| activity.charge_rejection());

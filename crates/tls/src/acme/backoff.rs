@@ -89,13 +89,13 @@ mod tests {
     }
 
     #[test]
-    fn backs_off_longer_after_rejections_than_after_transient_failures() {
+    fn acme_back_off_is_longer_after_rejections_than_after_transient_failures() {
         assert_eq!(waits(FailureKind::Rejected, 8), [30, 120, 480, 1920, 7680, 10800, 10800, 10800]);
         assert_eq!(waits(FailureKind::Transient, 11), [2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600]);
     }
 
     #[test]
-    fn jitter_is_at_most_a_quarter_of_the_delay() {
+    fn jitter_is_at_most_a_quarter_of_the_back_off_delay() {
         let now = system_time(1_000_000);
         for (random, expected) in [(0, 22_500), (MIDDLE, 30_000), (u32::MAX, 37_500)] {
             let next = Backoff::NONE.after(FailureKind::Rejected, now, random).next();
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn maximum_failure_counts_do_not_overflow_the_delay() {
+    fn maximum_failure_counts_do_not_overflow_the_back_off_delay() {
         let now = system_time(1_000_000);
         let many = Backoff { rejections: u32::MAX, transient_failures: u32::MAX, next: now };
         for kind in [FailureKind::Rejected, FailureKind::Transient] {
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_now_skips_the_delay_but_keeps_the_stored_failure_count() {
+    fn immediate_retry_skips_the_delay_but_keeps_the_stored_failure_count() {
         let now = system_time(1_000_000);
         let backoff = Backoff::NONE.after(FailureKind::Rejected, now, 0).after(FailureKind::Rejected, now, 0);
         let restored = Backoff::from_text(backoff.to_text().as_bytes(), now).unwrap();
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn from_text_rejects_invalid_text_and_limits_far_future_times() {
+    fn stored_back_off_rejects_invalid_text_and_limits_far_future_times() {
         let now = system_time(1_000_000);
         for text in ["", "1", "a b", "-1 5", "1 5 6", "99999999999 1", "1 "] {
             assert_eq!(Backoff::from_text(text.as_bytes(), now), None, "{text:?}");

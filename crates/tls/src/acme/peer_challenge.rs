@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn own_challenge_takes_precedence_and_is_removed_after_its_order() {
+    fn challenge_of_this_machine_takes_precedence_and_is_removed_after_its_order() {
         let challenges = Arc::new(Challenges::default());
         let guard = challenges.serve("a.test", Arc::new(certificate("a.test", [1; 32]).unwrap()));
         challenges.serve_for_peer("a.test", [2; 32]).unwrap();

@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parses_files_of_proc() {
+    fn parses_process_statistics_of_linux_procfs() {
         let stat = "12 (a ) b) S 1 12 12 0 -1 4194560 100 0 0 0 250 125 0 0 20 0 1 0 999 1 2";
         assert_eq!(cpu_seconds(stat), Some(3.75));
         assert_eq!(resident_bytes("Name:\tx\nVmRSS:\t    1024 kB\nThreads:\t1\n"), Some(1 << 20));

@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn adds_up_known_and_further_reasons() {
+    fn adds_up_known_and_custom_rejection_reasons() {
         let counters = [ReasonCounters::default(), ReasonCounters::default()];
         counters[0].count("blocked_path");
         counters[1].count("blocked_path");
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn further_reasons_are_bounded() {
+    fn number_of_custom_rejection_reasons_is_limited() {
         let counters = ReasonCounters::default();
         for number in 0..100 {
             counters.count(Box::leak(format!("reason_{number}").into_boxed_str()));

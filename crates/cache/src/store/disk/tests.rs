@@ -66,7 +66,7 @@ async fn pending_entries_removed_before_the_write_are_not_written() {
 }
 
 #[tokio::test]
-async fn evicts_the_least_recently_used_files() {
+async fn evicts_the_least_recently_used_cache_files() {
     let folder = tempfile::tempdir().unwrap();
     let disk = open(folder.path(), 10_000);
     let large = "x".repeat(1000);

@@ -282,7 +282,7 @@ fn full_command() -> clap::Command {
 
 /// Parses a method, in any case as in the configuration file.
 fn method(text: &str) -> Result<Method, String> {
-    let error = |_| "not the name of a method; accepted: GET, POST and other methods".to_owned();
+    let error = |_| "not a valid HTTP method; accepted: GET, POST and other methods".to_owned();
     text.to_ascii_uppercase().parse().map_err(error)
 }
 

@@ -98,7 +98,10 @@ async fn answer(request: Request<Incoming>) -> Result<Response<SiteBody>, Infall
 async fn slow(query: Option<&str>) -> Response<SiteBody> {
     let milliseconds = query.unwrap_or("ms=500").strip_prefix("ms=").map(str::parse);
     let Some(Ok(milliseconds @ 0..=MAX_DELAY_MS)) = milliseconds else {
-        return text(StatusCode::BAD_REQUEST, "expected ?ms= with a number up to 10000\n");
+        return text(
+            StatusCode::BAD_REQUEST,
+            "expected the query parameter ms with a number of milliseconds up to 10000\n",
+        );
     };
     sleep(Duration::from_millis(milliseconds)).await;
     text(StatusCode::OK, format!("responded after {milliseconds} ms\n"))

@@ -338,7 +338,7 @@ fn admin(shared: &ProcessState, certificates: &Option<Certificates>, draining: &
         let certificates = certificates.iter().flat_map(Certificates::status).collect::<Vec<_>>();
         match certificates.is_empty() || certificates.iter().any(|certificate| certificate.is_valid(now)) {
             true => Ok(()),
-            false => Err("no valid certificate yet".to_owned()),
+            false => Err("no valid TLS certificate is available yet".to_owned()),
         }
     };
     let (metrics, shared) = (shared.metrics(), shared.clone());

@@ -94,7 +94,7 @@ async fn serve(proxy: Proxy, mut signals: Signals) {
     };
     match is_handed_over {
         // The new process has already reported that it is ready.
-        true => tracing::info!("a new process received the listeners"),
+        true => tracing::info!("a new process received the listeners, draining the connections of this process"),
         false => service_manager::stopping(),
     }
     let log = proxy.access_log();

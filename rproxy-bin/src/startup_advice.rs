@@ -164,7 +164,7 @@ pub(crate) fn folder_advice(setting: &str, folder: &Path, error: &io::Error) -> 
         ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
             format!("a part of {folder} is not a directory: set {setting} to another path")
         }
-        ErrorKind::StorageFull => format!("free some space, or set {setting} to a path on another disk"),
+        ErrorKind::StorageFull => format!("free some disk space, or set {setting} to a path on another disk"),
         _ => return None,
     })
 }
@@ -216,7 +216,7 @@ mod tests {
             (ErrorKind::ReadOnlyFilesystem, "mount a writable volume at '/var/lib/my certs'"),
             (ErrorKind::NotFound, "create '/var/lib/my certs'"),
             (ErrorKind::NotADirectory, "is not a directory"),
-            (ErrorKind::StorageFull, "free some space"),
+            (ErrorKind::StorageFull, "free some disk space"),
         ] {
             let error = rproxy_tls::Error::Folder { path: folder.join("acme"), source: kind.into() };
             let text = certificates(folder, error).to_string();

@@ -29,18 +29,22 @@ fn reports_invalid_value_with_accepted_values() {
             "http://a:secret@b",
             "bad backend \"http://***@b\": a user name and password in the URL are not supported",
         ),
-        ("UPSTREAM_TIMEOUT", "soon", "bad duration \"soon\": not a number with a unit; accepted: a duration such as"),
+        (
+            "UPSTREAM_TIMEOUT",
+            "soon",
+            "bad duration \"soon\": not a number with a time unit; accepted: a duration such as",
+        ),
         ("UPSTREAM_TIMEOUT", "0", "bad duration \"0\": must be longer than 0; accepted: a duration"),
         ("UPSTREAM", "a:1 weight=0", "bad backend \"a:1 weight=0\": the weight is not a whole number from 1 to 1000"),
         ("UPSTREAM_BALANCE", "random", "bad balance \"random\": unknown policy; accepted: round_robin, least_pending"),
         ("UPSTREAM_CONNECT_TIMEOUT", "0", "bad duration \"0\": must be longer than 0; accepted: a duration"),
-        ("UPSTREAM_READ_TIMEOUT", "ages", "bad duration \"ages\": not a number with a unit; accepted: a duration"),
-        ("UPSTREAM_REQUEST_TIMEOUT", "-1", "bad duration \"-1\": not a number with a unit; accepted: a duration"),
+        ("UPSTREAM_READ_TIMEOUT", "ages", "bad duration \"ages\": not a number with a time unit; accepted: a duration"),
+        ("UPSTREAM_REQUEST_TIMEOUT", "-1", "bad duration \"-1\": not a number with a time unit; accepted: a duration"),
         ("UPSTREAM_MAX_CONNECTIONS", "some", "bad number \"some\": not a whole number; accepted: a whole number up to"),
         (
             "UPSTREAM_HTTP2_PING_INTERVAL",
             "often",
-            "bad duration \"often\": not a number with a unit; accepted: a duration",
+            "bad duration \"often\": not a number with a time unit; accepted: a duration",
         ),
         ("UPSTREAM_RETRIES", "101", "bad number \"101\": must be 100 or less; accepted: a whole number from 0 to 100"),
         ("UPSTREAM_HOLD", "2y", "bad duration \"2y\": longer than a year; accepted: a duration"),
@@ -839,7 +843,7 @@ fn explain_selects_the_route_by_the_request_method() {
     }
     let bad = binary(&["explain", "--method", "a b", "https://example.org/login"], &[]);
     assert_eq!(bad.status.code(), Some(2));
-    assert!(String::from_utf8(bad.stderr).unwrap().contains("not the name of a method"));
+    assert!(String::from_utf8(bad.stderr).unwrap().contains("not a valid HTTP method"));
 }
 
 #[test]

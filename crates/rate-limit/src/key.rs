@@ -29,7 +29,7 @@ use rproxy_client_ip::ClientIp;
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot compute a rate limit key from a request head",
-    label = "not a `RequestKey`",
+    label = "the trait `RequestKey` is not implemented for this type",
     note = "a closure must name its argument type and return an `Option` of a type that implements `Hash`: \
             `|head: &http::request::Parts| head.headers.get(\"x-api-key\").cloned()`"
 )]

@@ -136,7 +136,7 @@ impl RouteTable {
     ///
     /// Panics if there is no such site.
     pub fn add_host(&mut self, site: usize, host: &HostPattern) -> Result<(), RouterError> {
-        assert!(site < self.sites.len(), "there is no site {site}");
+        assert!(site < self.sites.len(), "no site has the index {site}");
         let hosts = if host.is_wildcard() { &mut self.wildcards } else { &mut self.hosts };
         match hosts.insert(host.name().into(), site) {
             Some(other) if other != site => Err(RouterError::DuplicateHost(host.to_string())),
@@ -154,7 +154,7 @@ impl RouteTable {
     ///
     /// Panics if there is no such site.
     pub fn set_default(&mut self, site: usize) -> Result<(), RouterError> {
-        assert!(site < self.sites.len(), "there is no site {site}");
+        assert!(site < self.sites.len(), "no site has the index {site}");
         match self.default.replace(site) {
             Some(other) if other != site => Err(RouterError::DuplicateDefault),
             _ => Ok(()),

@@ -198,8 +198,8 @@ where
             let stream = match accepted {
                 // Boxed, because a TLS session is large and moved several times.
                 Ok(Ok(stream)) => Box::new(stream),
-                Ok(Err(error)) => return tracing::debug!(%peer, %error, "TLS handshake failed"),
-                Err(_) => return tracing::debug!(%peer, "TLS handshake timed out"),
+                Ok(Err(error)) => return tracing::debug!(%peer, %error, "TLS handshake failed, closing the connection"),
+                Err(_) => return tracing::debug!(%peer, "TLS handshake timed out, closing the connection"),
             };
             let (_, session) = stream.get_ref();
             if rproxy_tls::is_challenge(session.alpn_protocol()) {

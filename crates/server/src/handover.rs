@@ -205,7 +205,7 @@ fn receive_sockets(stream: &UnixStream) -> io::Result<Vec<OwnedFd>> {
             _ => {
                 return Err(io::Error::new(
                     ErrorKind::InvalidData,
-                    "the process at the socket is not an rproxy server",
+                    "the process at the handover socket is not an rproxy server",
                 ));
             }
         }
@@ -221,7 +221,7 @@ fn check_owner(stream: &UnixStream) -> io::Result<()> {
         true => Ok(()),
         false => Err(io::Error::new(
             ErrorKind::PermissionDenied,
-            "the process at the other end of the socket belongs to another user",
+            "the process at the handover socket belongs to another user",
         )),
     }
 }

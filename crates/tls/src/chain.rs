@@ -27,7 +27,7 @@ pub(crate) fn order_chain(
     if certificates.len() > MAX_LENGTH {
         return Err(PemError::Certificate {
             position: MAX_LENGTH + 1,
-            reason: format!("the chain has more than {MAX_LENGTH} certificates"),
+            reason: format!("the certificate chain has more than {MAX_LENGTH} certificates"),
         });
     }
     let parsed = certificates

@@ -144,7 +144,7 @@ async fn check_backend(settings: Arc<Settings>, backend: Arc<BackendState>, chec
 /// The reason that a health check failed.
 #[derive(Debug, thiserror::Error)]
 enum CheckError {
-    #[error("timeout waiting for a response")]
+    #[error("timeout waiting for the response to the health check")]
     Timeout,
     #[error("status {0}")]
     Status(StatusCode),

@@ -78,7 +78,9 @@ fn system_roots() -> RootCertStore {
     let mut store = RootCertStore::empty();
     store.add_parsable_certificates(found.certs);
     if store.is_empty() {
-        tracing::info!("the system has no root certificates: upstream TLS trusts those of the web PKI");
+        tracing::info!(
+            "no root certificates found on this system, using the built-in web PKI root certificates for upstream TLS"
+        );
         store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
     store

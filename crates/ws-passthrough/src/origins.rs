@@ -94,7 +94,7 @@ impl Rule {
             _ => {}
         }
         let Some((scheme, host)) = origin.split_once("://") else {
-            return invalid("neither self nor null nor an origin such as https://app.example");
+            return invalid("expected self, null, or an origin such as https://app.example");
         };
         if scheme.is_empty() || !scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte)) {
             return invalid("invalid scheme");
@@ -167,7 +167,7 @@ mod tests {
             ("", "bad WebSocket origin \"\": empty"),
             (
                 "https://a.example,b.example",
-                "bad WebSocket origin \"b.example\": neither self nor null nor an origin such as https://app.example",
+                "bad WebSocket origin \"b.example\": expected self, null, or an origin such as https://app.example",
             ),
             (
                 "https://a.example/",

@@ -57,7 +57,7 @@ fn protocol(entry: &str) -> Result<Protocol, UpgradeProtocolsError> {
         return invalid("not a protocol name of the form name or name/version");
     }
     match name.to_ascii_lowercase().as_str() {
-        "websocket" => invalid("WebSockets are always forwarded, without this setting"),
+        "websocket" => invalid("WebSocket upgrades are forwarded without an entry in this list"),
         // A client that speaks HTTP to the upstream directly bypasses all layers of this proxy.
         "h2c" | "h2" | "http" | "tls" => invalid("HTTP requests after the upgrade would bypass this proxy"),
         _ => Ok(Protocol::from(entry)),
@@ -98,7 +98,10 @@ mod tests {
             ("tcp,a b", "bad upgrade protocol \"a b\": not a protocol name of the form name or name/version"),
             ("tcp/", "bad upgrade protocol \"tcp/\": not a protocol name of the form name or name/version"),
             ("a/b/c", "bad upgrade protocol \"a/b/c\": not a protocol name of the form name or name/version"),
-            ("WebSocket", "bad upgrade protocol \"WebSocket\": WebSockets are always forwarded, without this setting"),
+            (
+                "WebSocket",
+                "bad upgrade protocol \"WebSocket\": WebSocket upgrades are forwarded without an entry in this list",
+            ),
             ("h2c", "bad upgrade protocol \"h2c\": HTTP requests after the upgrade would bypass this proxy"),
             ("TLS/1.0", "bad upgrade protocol \"TLS/1.0\": HTTP requests after the upgrade would bypass this proxy"),
         ] {

@@ -17,7 +17,7 @@ where
 {
     let (parts, body) = request.into_parts();
     let Ok(body) = Limited::new(body, BODY_LIMIT).collect().await else {
-        return text(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 65536 bytes\n");
+        return text(StatusCode::PAYLOAD_TOO_LARGE, "the request body is larger than 65536 bytes\n");
     };
     let seen = json!({
         "method": parts.method.as_str(),

@@ -19,7 +19,7 @@ pub(crate) fn address(text: &str) -> Result<ListenAddr, ParseError> {
         return unix_path(path).map(ListenAddr::Unix).map_err(error);
     }
     if text.contains("://") {
-        return Err(error("a URL, not an address"));
+        return Err(error("a URL instead of a listen address"));
     }
     if let Ok(address) = text.parse::<SocketAddr>() {
         return Ok(ListenAddr::Tcp(address));
@@ -178,7 +178,7 @@ mod tests {
             (":99999", "the port is not a number from 0 to 65535"),
             (":+80", "the port is not a number from 0 to 65535"),
             ("example.com:80", "the host is not an IP address"),
-            ("http://0.0.0.0:80", "a URL, not an address"),
+            ("http://0.0.0.0:80", "a URL instead of a listen address"),
             ("unix:", "no path after unix:"),
             ("unix:rproxy.sock", "the path is not absolute"),
             (&long, "the path is longer than 107 bytes"),

@@ -65,7 +65,7 @@ impl FromStr for Rate {
                     "s" | "sec" | "second" => Period::Second,
                     "m" | "min" | "minute" => Period::Minute,
                     "h" | "hour" => Period::Hour,
-                    _ => return Err(ParseError::new("rate", text, "the period is not s, min or h")),
+                    _ => return Err(ParseError::new("rate", text, "the period of the rate is not s, min or h")),
                 },
             ),
         };
@@ -109,7 +109,7 @@ mod tests {
         for (text, reason) in [
             ("0", "bad number \"0\": must be 1 or more"),
             ("0/min", "bad number \"0\": must be 1 or more"),
-            ("5/day", "bad rate \"5/day\": the period is not s, min or h"),
+            ("5/day", "bad rate \"5/day\": the period of the rate is not s, min or h"),
             ("/min", "bad number \"\": not a whole number"),
         ] {
             assert_eq!(text.parse::<Rate>().unwrap_err().to_string(), reason);

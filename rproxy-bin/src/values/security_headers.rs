@@ -25,20 +25,21 @@ impl FromStr for SecurityHeaderList {
     fn from_str(text: &str) -> Result<Self, ParseError> {
         let mut list = Self::default();
         let name = |name: &str| {
-            HeaderName::try_from(name.trim()).map_err(|_| ParseError::new("header", name, "not the name of a header"))
+            HeaderName::try_from(name.trim())
+                .map_err(|_| ParseError::new("header", name, "not a valid header field name"))
         };
         for (index, entry) in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).enumerate() {
             match (entry.strip_prefix('-'), entry.split_once(':')) {
                 (Some(header), _) => list.without.push(name(header)?),
                 (None, Some((header, value))) => {
                     let value = HeaderValue::from_str(value.trim())
-                        .map_err(|_| ParseError::new("header", entry, "not the value of a header"))?;
+                        .map_err(|_| ParseError::new("header", entry, "not a valid header field value"))?;
                     list.with.push((name(header)?, value));
                 }
                 // The profile comes first, so that no later one silently replaces it.
                 (None, None) if index == 0 => list.profile = entry.parse()?,
                 (None, None) => {
-                    return Err(ParseError::new("header", entry, "neither -NAME nor NAME: VALUE after the profile"));
+                    return Err(ParseError::new("header", entry, "expected -NAME or NAME: VALUE after the profile"));
                 }
             }
         }
@@ -78,9 +79,9 @@ mod tests {
     fn rejects_invalid_rate_with_reason() {
         for (text, reason) in [
             ("loose", "unknown profile"),
-            ("recommended,strict", "neither -NAME nor NAME: VALUE after the profile"),
-            ("recommended,-a b", "not the name of a header"),
-            ("recommended,a b: c", "not the name of a header"),
+            ("recommended,strict", "expected -NAME or NAME: VALUE after the profile"),
+            ("recommended,-a b", "not a valid header field name"),
+            ("recommended,a b: c", "not a valid header field name"),
         ] {
             let error = text.parse::<SecurityHeaderList>().unwrap_err().to_string();
             assert!(error.ends_with(reason), "{error}");

@@ -128,8 +128,8 @@ pub(crate) fn duration(text: &str) -> Result<Duration, ParseError> {
         Ok(_) => Err(error("longer than a year".into())),
         Err(humantime::DurationError::Empty) => Err(error("empty".into())),
         Err(humantime::DurationError::UnknownUnit { unit, .. }) => Err(error(format!("unknown unit {unit:?}"))),
-        Err(humantime::DurationError::NumberOverflow) => Err(error("out of range".into())),
-        Err(_) => Err(error("not a number with a unit".into())),
+        Err(humantime::DurationError::NumberOverflow) => Err(error("the number is out of range".into())),
+        Err(_) => Err(error("not a number with a time unit".into())),
     }
 }
 
@@ -250,9 +250,9 @@ mod tests {
         }
         for (text, reason) in [
             ("", "empty"),
-            ("soon", "not a number with a unit"),
-            ("-1", "not a number with a unit"),
-            ("1,5s", "not a number with a unit"),
+            ("soon", "not a number with a time unit"),
+            ("-1", "not a number with a time unit"),
+            ("1,5s", "not a number with a time unit"),
             ("2 parsecs", "unknown unit \"parsecs\""),
             ("99999d", "longer than a year"),
             ("9999999999999999999", "longer than a year"),

@@ -192,7 +192,7 @@ impl AcmeCertificate {
             reason = failure.reason,
             next_try = httpdate::fmt_http_date(backoff.next()),
             served,
-            "certificate order failed"
+            "certificate order failed, retrying later"
         );
         self.resolver.set_error(self.slot, Some(failure.reason));
         if failure.kind == FailureKind::Rejected {

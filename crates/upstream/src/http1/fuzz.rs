@@ -61,7 +61,7 @@ pub fn response_body(bytes: &[u8]) {
     };
     let complete = decode(framing, bytes, bytes.len());
     let in_pieces = decode(framing, bytes, usize::from(*piece));
-    assert_eq!(complete, in_pieces, "{framing:?} in pieces of {piece}");
+    assert_eq!(complete, in_pieces, "decoding {framing:?} in pieces of {piece} bytes changes the result");
     if let (Framing::Chunked, Some((data, true, length))) = (framing, complete) {
         assert_eq!(decode_chunked(bytes), Some((data, length)));
     }

@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn folder_names_are_unique_and_a_simple_host_name_is_its_own_folder_name() {
+    fn certificate_folder_names_are_unique_and_contain_simple_host_names_unchanged() {
         assert_eq!(folder_name(&["www.example.com"]), "www.example.com");
         let long = "a".repeat(101);
         let longer = "a".repeat(102);
@@ -247,7 +247,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn folder_name_is_never_a_path_outside_of_the_parent_folder(word in "\\PC*") {
+        fn certificate_folder_name_never_leads_outside_of_the_parent_folder(word in "\\PC*") {
             let name = folder_name(&[&word]);
             prop_assert!(!name.starts_with('.'), "{name}");
             prop_assert!(name.len() <= 120, "{name}");

@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_ntlm_and_negotiate_authenticate_the_connection() {
+    fn only_ntlm_and_negotiate_credentials_authenticate_a_connection() {
         for (value, expected) in [
             ("NTLM", true),
             ("NTLM TlRMTVNTUAAB", true),

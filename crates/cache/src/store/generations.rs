@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn generation_slots_depend_on_a_random_hash_key() {
+    fn invalidation_slots_depend_on_a_random_hash_key() {
         let (one, other) = (Generations::default(), Generations::default());
         let keys: Vec<String> = (0..100).map(|number| format!("http://a.example/{number}")).collect();
         let slots = |generations: &Generations| keys.iter().map(|key| generations.slot(key)).collect::<Vec<_>>();

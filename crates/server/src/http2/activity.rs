@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn take_rejected_heads_distinguishes_rejected_heads_from_requests() {
+    fn rejected_http2_heads_are_distinguished_from_requests() {
         let activity = Activity::new(false);
         // Streams 1 to 9 are served, malformed, too large, refused and served.
         activity.set_heads_decoded(5, 9);

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn is_between_frames_is_false_within_a_frame() {
+    fn scanner_reports_no_frame_boundary_within_a_frame() {
         let mut scanner = FrameScanner::for_server();
         assert!(scanner.is_between_frames());
         let bytes = frame(DATA, 0, 1, b"ab");

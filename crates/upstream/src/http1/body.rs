@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_malformed_chunks() {
+    fn rejects_malformed_chunks_of_a_response_body() {
         let long = format!("1;{}\r\na", "x".repeat(MAX_CHUNK_LINE_SIZE));
         let trailers = format!("0\r\nx: {}", "x".repeat(MAX_TRAILER_SIZE));
         let many: String = (0..=MAX_TRAILER_FIELDS).map(|n| format!("x-{n}: 1\r\n")).collect();

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn pin_is_the_sha256_of_the_subject_public_key_info() {
+    fn public_key_pin_is_the_sha256_of_the_subject_public_key_info() {
         // FIPS 180-4, the digest of "abc".
         let pin = PublicKeyPin::of_public_key(b"abc");
         assert_eq!(pin.to_string(), "sha256/ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=");

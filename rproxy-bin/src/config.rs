@@ -306,6 +306,11 @@ impl Config {
         }
     }
 
+    /// Returns whether the defaults are those of the demo.
+    pub(crate) fn is_demo(&self) -> bool {
+        self.sources.is_demo()
+    }
+
     /// Returns the configuration of the demo: TLS with a local certificate authority, on a loopback address.
     pub(crate) fn demo(state: &Path) -> Self {
         let mut demo = Self::default();
@@ -314,6 +319,7 @@ impl Config {
         demo.upstream.backends = Vec::new();
         // So low that a few clicks reach it.
         demo.rate_limit.burst = NonZeroU32::new(200);
+        demo.observe.access_log = AccessLog::Text;
         demo.tls.local = true;
         demo.tls.cache_dir = state.to_owned();
         demo

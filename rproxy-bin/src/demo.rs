@@ -4,33 +4,45 @@ mod asset;
 mod banner;
 mod echo;
 mod events;
+mod tls;
 mod websocket;
 
 use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, SERVER};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rproxy_tls::Certificates;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 
 use self::asset::Asset;
 pub(crate) use self::banner::banner;
 use self::events::Events;
+pub(crate) use self::tls::add_tls_fields;
+use crate::observe::Metrics;
 
 /// The demo site, bound to a loopback port that the operating system selects.
 #[derive(Debug)]
 pub(crate) struct Site {
     listener: TcpListener,
     address: SocketAddr,
+}
+
+/// The state of the proxy that the site shows.
+#[derive(Debug)]
+pub(crate) struct ProxyState {
+    pub(crate) metrics: Metrics,
+    pub(crate) certificates: Option<Certificates>,
 }
 
 impl Site {
@@ -44,11 +56,12 @@ impl Site {
         self.address
     }
 
-    /// Serves the demo site until the future is dropped. Open connections continue.
-    pub(crate) async fn serve(self) {
+    /// Serves until dropped. Open connections continue.
+    pub(crate) async fn serve(self, proxy: ProxyState) {
+        let proxy = Arc::new(proxy);
         loop {
             match self.listener.accept().await {
-                Ok((stream, _)) => drop(tokio::spawn(connection(stream))),
+                Ok((stream, _)) => drop(tokio::spawn(connection(stream, Arc::clone(&proxy)))),
                 // Mostly a lack of file descriptors, so an immediate retry would fail again.
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection to the demo site, retrying");
@@ -59,12 +72,12 @@ impl Site {
     }
 }
 
-async fn connection(stream: TcpStream) {
+async fn connection(stream: TcpStream, proxy: Arc<ProxyState>) {
     // Events and echoes are small writes that must not be delayed.
     let _ = stream.set_nodelay(true);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .serve_connection(TokioIo::new(stream), service_fn(answer))
+        .serve_connection(TokioIo::new(stream), service_fn(|request| disclosing_answer(request, &proxy)))
         .with_upgrades();
     if let Err(error) = connection.await {
         tracing::debug!(%error, "connection to the demo site failed");
@@ -73,13 +86,21 @@ async fn connection(stream: TcpStream) {
 
 type SiteBody = Either<Full<Bytes>, Events>;
 
-async fn answer(request: Request<Incoming>) -> Result<Response<SiteBody>, Infallible> {
+/// Adds fields that the proxy removes, to show that it does.
+async fn disclosing_answer(request: Request<Incoming>, proxy: &ProxyState) -> Result<Response<SiteBody>, Infallible> {
+    let mut response = answer(request, proxy).await?;
+    response.headers_mut().insert(SERVER, HeaderValue::from_static("demo-site/1.0"));
+    response.headers_mut().insert(HeaderName::from_static("x-powered-by"), HeaderValue::from_static("rproxy demo"));
+    Ok(response)
+}
+
+async fn answer(request: Request<Incoming>, proxy: &ProxyState) -> Result<Response<SiteBody>, Infallible> {
     let path = request.uri().path();
     if path == "/api/echo" {
         return Ok(echo::answer(request).await);
     }
     let asset = Asset::at(path);
-    if asset.is_none() && !matches!(path, "/events" | "/ws" | "/slow") {
+    if asset.is_none() && !DYNAMIC_PATHS.contains(&path) {
         return Ok(text(StatusCode::NOT_FOUND, "Not Found\n"));
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -89,11 +110,16 @@ async fn answer(request: Request<Incoming>) -> Result<Response<SiteBody>, Infall
     }
     Ok(match (path, asset) {
         (_, Some(asset)) => asset.answer(request.headers()),
-        ("/events", _) => events::answer(request.headers()),
+        ("/events", _) => events::seconds(request.headers()),
+        ("/api/metrics", _) => events::metrics(request.headers(), &proxy.metrics),
+        (tls::PATH, _) => tls::answer(request.headers(), proxy.certificates.as_ref()),
+        ("/static/now.txt", _) => now(SystemTime::now()),
         ("/ws", _) => websocket::answer(request),
         _ => slow(request.uri().query()).await,
     })
 }
+
+const DYNAMIC_PATHS: [&str; 6] = ["/events", "/ws", "/slow", "/static/now.txt", "/api/metrics", tls::PATH];
 
 async fn slow(query: Option<&str>) -> Response<SiteBody> {
     let milliseconds = query.unwrap_or("ms=500").strip_prefix("ms=").map(str::parse);
@@ -105,6 +131,13 @@ async fn slow(query: Option<&str>) -> Response<SiteBody> {
     };
     sleep(Duration::from_millis(milliseconds)).await;
     text(StatusCode::OK, format!("responded after {milliseconds} ms\n"))
+}
+
+/// Returns the time, which shows whether a response comes from the cache.
+fn now(now: SystemTime) -> Response<SiteBody> {
+    let mut response = text(StatusCode::OK, format!("backend time: {}\n", httpdate::fmt_http_date(now)));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(asset::FOR_A_MINUTE));
+    response
 }
 
 const MAX_DELAY_MS: u64 = 10_000;

@@ -30,6 +30,7 @@ pub use self::access_log::{Format, Writer};
 pub use self::body::ResponseBody;
 pub use self::future::ResponseFuture;
 use self::metrics::Shard;
+pub(crate) use self::metrics::Totals;
 pub use self::metrics::{LabelledValue, Metrics};
 pub(crate) use self::notices::Notices;
 use self::record::RequestRecord;

@@ -22,6 +22,7 @@ use crate::ErrorChain;
 use crate::admin::{AddressChange, Admin, AdminListener, MetricsFormat};
 use crate::component_metrics;
 use crate::config::{Config, UnmetRequirements};
+use crate::demo;
 use crate::edge::Stack;
 use crate::error_response::{ErrorHooks, ErrorResponseLayer};
 use crate::logging;
@@ -165,6 +166,11 @@ impl Proxy {
     /// Returns the path of the local authority's certificate, if the local authority is used.
     pub(crate) fn local_ca(&self) -> Option<PathBuf> {
         self.certificates.as_ref().and_then(Certificates::local_ca_pem_path)
+    }
+
+    /// Returns the state of the proxy that the demo site shows.
+    pub(crate) fn demo_state(&self) -> demo::ProxyState {
+        demo::ProxyState { metrics: self.shared.metrics(), certificates: self.certificates.clone() }
     }
 
     /// Waits until a new process has received the listeners.

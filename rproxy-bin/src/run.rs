@@ -116,8 +116,8 @@ pub async fn demo(mut config: Config) -> Result<(), RunError> {
     let signals = Signals::new().map_err(RunError::Signals)?;
     let site = Site::bind().await.map_err(RunError::Demo)?;
     config.upstream.backends = vec![site.address().into()];
-    let site = tokio::spawn(site.serve());
     let proxy = Proxy::start(config)?;
+    let site = tokio::spawn(site.serve(proxy.demo_state()));
     let banner = banner(&proxy.url(), proxy.local_ca().as_deref());
     // Without a reader of standard output, the banner is not needed.
     let _ = std::io::stdout().write_all(banner.as_bytes());

@@ -16,6 +16,7 @@ use crate::edge::{Routes, Stack};
 use crate::error_response::{ErrorHooks, ErrorResponseLayer};
 use crate::layers::rate_limit::RateLimit;
 use crate::layers::{RateLimitSettings, StackError};
+use crate::logging;
 use crate::observe::{Format, Metrics, ObserveLayer, SiteLabel, Writer};
 use crate::setting::Settings;
 use crate::site::{Handler, SiteHosts, SiteNames, SiteStack};
@@ -190,6 +191,7 @@ impl Kept {
         let writer = || Writer::start(io::stdout()).map_err(StackError::AccessLog);
         let log = match setting {
             AccessLog::Off => None,
+            AccessLog::Text if logging::has_colors(&io::stdout()) => Some((Format::ColoredText, writer()?)),
             AccessLog::Text => Some((Format::Text, writer()?)),
             AccessLog::Json => Some((Format::Json, writer()?)),
         };
@@ -252,6 +254,7 @@ impl Builder {
         let handler = match &config.routing.redirect {
             _ if is_rejecting => Handler::Reject(self.kept.observe.notices()),
             Some(target) => Handler::Redirect(Arc::new(target.clone())),
+            None if config.is_demo() => Handler::ForwardToDemo,
             None => Handler::Forward { strip_prefix: config.routing.strip_prefix.clone() },
         };
         let tunnels = self.tunnel_counts(site, route, config, parent);

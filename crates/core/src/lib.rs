@@ -35,7 +35,7 @@ pub use self::rejected_head::RejectedHead;
 #[cfg(feature = "rejection")]
 pub use self::rejection::{ProxyErrorType, Rejection, RejectionDetail};
 #[cfg(feature = "tls-info")]
-pub use self::tls_info::{ClientCertificate, TlsInfo};
+pub use self::tls_info::{ClientCertificate, TlsInfo, TlsParameters};
 
 /// Compiles the examples in the README as doc tests.
 #[cfg(all(doctest, feature = "rejection"))]

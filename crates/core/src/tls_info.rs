@@ -15,8 +15,24 @@ use http::HeaderValue;
 pub struct TlsInfo {
     /// The server name that the client sent (SNI, RFC 6066 §3), in lower case.
     pub server_name: Option<Arc<str>>,
+    /// The parameters that the handshake negotiated.
+    pub parameters: Option<TlsParameters>,
     /// The verified certificate of the client, if the server requests one.
     pub client_certificate: Option<ClientCertificate>,
+}
+
+/// The negotiated parameters of a TLS session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TlsParameters {
+    /// The protocol version as OpenSSL and nginx write it, such as `TLSv1.3`.
+    pub version: Option<&'static str>,
+    /// The cipher suite, such as `TLS13_AES_256_GCM_SHA384`.
+    pub cipher_suite: Option<&'static str>,
+    /// The group of the key exchange, such as `X25519MLKEM768`.
+    ///
+    /// It is `None` for a resumed TLS 1.2 session, which has no key exchange.
+    pub key_exchange: Option<&'static str>,
 }
 
 /// A client's certificate chain, verified in the TLS handshake.

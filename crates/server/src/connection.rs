@@ -32,6 +32,8 @@ use crate::http1::{HeadLimits, PriorKnowledge};
 use crate::limits::{Limits, http1_buffer};
 use crate::server::Server;
 use crate::service::ConnectionService;
+#[cfg(feature = "tls")]
+use crate::tls_parameters::tls_parameters;
 use crate::{HalfClose, ProxyProtocolVersions, RequestBody, TlsInfo, http2, proxy_protocol};
 
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
@@ -210,6 +212,7 @@ where
             let server_name = session.server_name().map(|name| name.to_ascii_lowercase().into());
             let mut tls = TlsInfo::default();
             tls.server_name = server_name;
+            tls.parameters = tls_parameters(session);
             tls.client_certificate = session.peer_certificates().and_then(client_certificate);
             let tls = Some(tls);
             match is_http2 {

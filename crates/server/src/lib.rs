@@ -58,7 +58,7 @@
 //! |---|---|
 //! | `PeerAddr` (of `rproxy-client-ip`) | the address of the TCP peer |
 //! | `http::uri::Scheme` | `http` or `https` |
-//! | [`TlsInfo`] | server name and client certificate, over TLS |
+//! | [`TlsInfo`] | server name, negotiated parameters and client certificate, over TLS |
 //! | [`InterimRelay`] | sends `103 Early Hints` and other interim responses, for HTTP/1.1 requests without content |
 //! | [`ClientConnection`] | state that is kept for the connection, for NTLM and Negotiate |
 //!
@@ -105,9 +105,11 @@ mod listen;
 mod proxy_protocol;
 mod server;
 mod service;
+#[cfg(feature = "tls")]
+mod tls_parameters;
 mod worker;
 
-pub use rproxy_core::{ClientCertificate, RejectedHead, Rejection, TlsInfo};
+pub use rproxy_core::{ClientCertificate, RejectedHead, Rejection, TlsInfo, TlsParameters};
 
 pub use self::{
     body::RequestBody,

@@ -78,6 +78,10 @@ impl Sources {
         self
     }
 
+    pub(super) fn is_demo(&self) -> bool {
+        self.demo.is_some()
+    }
+
     /// Reads all sources and returns the validated configuration.
     ///
     /// # Errors

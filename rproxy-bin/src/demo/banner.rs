@@ -19,10 +19,12 @@ pub(crate) fn banner(base: &str, ca: Option<&Path>) -> String {
     };
     let tries = [
         ("the demo page (best in a browser)", format!("{curl} {base}/")),
-        ("a cacheable asset", format!("{curl} -i {base}/static/demo.css")),
-        ("the same asset as a cache hit", format!("{curl} -i {base}/static/demo.css")),
+        ("a cacheable asset", format!("{curl} -i {base}/static/now.txt")),
+        ("the same asset as a cache hit", format!("{curl} -i {base}/static/now.txt")),
+        ("the TLS session", format!("{curl} {base}/api/tls")),
         ("server-sent events", format!("{curl} -N {base}/events")),
         ("the request that the backend got", format!("{curl} {base}/api/echo")),
+        ("live metrics", format!("{curl} -N {base}/api/metrics")),
         ("404 from the path filter", format!("{curl} -i {base}/.env")),
         // A single curl: a process per request would be too slow to reach the limit.
         (
@@ -72,7 +74,7 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }
-        assert_eq!(text.matches("curl -k -i https://localhost:8443/static/demo.css").count(), 2);
+        assert_eq!(text.matches("curl -k -i https://localhost:8443/static/now.txt").count(), 2);
     }
 
     #[test]

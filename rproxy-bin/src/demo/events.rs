@@ -1,4 +1,4 @@
-//! `/events`: server-sent events, one per second until the client disconnects.
+//! Server-sent events, until the client disconnects: `/events` counts seconds, `/api/metrics` sends metrics.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -10,17 +10,30 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Response};
 use http_body::{Body, Frame};
 use http_body_util::Either;
+use serde_json::{Value, json};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::SiteBody;
+use crate::observe::{Metrics, Totals};
 
-pub(super) fn answer(headers: &HeaderMap) -> Response<SiteBody> {
-    // A browser that reconnects sends the ID of the last event.
-    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok()).unwrap_or(0);
-    let mut response = Response::new(Either::Right(Events::after(last)));
+pub(super) fn seconds(headers: &HeaderMap) -> Response<SiteBody> {
+    answer(Events::new(last_id(headers), Duration::from_secs(1), Source::Count))
+}
+
+pub(super) fn metrics(headers: &HeaderMap, metrics: &Metrics) -> Response<SiteBody> {
+    answer(Events::new(last_id(headers), Duration::from_millis(500), Source::Metrics(metrics.clone())))
+}
+
+fn answer(events: Events) -> Response<SiteBody> {
+    let mut response = Response::new(Either::Right(events));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+/// Returns the ID of the last event, which a browser sends when it reconnects.
+fn last_id(headers: &HeaderMap) -> u64 {
+    headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok()).unwrap_or(0)
 }
 
 /// A body that sends one event per second with the number of seconds so far. The first event is sent at once.
@@ -28,14 +41,23 @@ pub(super) fn answer(headers: &HeaderMap) -> Response<SiteBody> {
 pub(super) struct Events {
     ticks: Interval,
     last: u64,
+    source: Source,
+}
+
+/// The content of the events.
+#[derive(Debug)]
+enum Source {
+    /// The number of the event.
+    Count,
+    Metrics(Metrics),
 }
 
 impl Events {
-    fn after(last: u64) -> Self {
-        let mut ticks = interval(Duration::from_secs(1));
+    fn new(last: u64, period: Duration, source: Source) -> Self {
+        let mut ticks = interval(period);
         // A client that did not read for a while gets one event, not all missed ones.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { ticks, last }
+        Self { ticks, last, source }
     }
 }
 
@@ -46,9 +68,24 @@ impl Body for Events {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         ready!(self.ticks.poll_tick(cx));
         self.last = self.last.wrapping_add(1);
-        let event = format!("id: {0}\ndata: {{\"count\":{0}}}\n\n", self.last);
+        let data = match &self.source {
+            Source::Count => json!({ "count": self.last }),
+            Source::Metrics(metrics) => to_json(&metrics.totals()),
+        };
+        let event = format!("id: {}\ndata: {data}\n\n", self.last);
         Poll::Ready(Some(Ok(Frame::data(Bytes::from(event)))))
     }
+}
+
+fn to_json(totals: &Totals) -> Value {
+    json!({
+        "requests": totals.requests,
+        "in_flight": totals.in_flight,
+        "body_bytes": totals.body_bytes,
+        "cache_hits": totals.cache_hits,
+        "rate_limited": totals.rate_limited,
+        "blocked_paths": totals.blocked_paths,
+    })
 }
 
 #[cfg(test)]
@@ -61,7 +98,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn sends_first_event_immediately_and_then_one_per_second() {
         let start = Instant::now();
-        let mut events = Events::after(0);
+        let mut events = Events::new(0, Duration::from_secs(1), Source::Count);
         for count in 1..=3 {
             let event = events.frame().await.unwrap().unwrap().into_data().unwrap();
             assert_eq!(event, format!("id: {count}\ndata: {{\"count\":{count}}}\n\n"));
@@ -73,7 +110,7 @@ mod tests {
     async fn event_stream_continues_after_last_event_id() {
         for (last, next) in [("41", 42), ("x", 1), ("-1", 1), ("18446744073709551615", 0)] {
             let headers = HeaderMap::from_iter([("last-event-id".parse().unwrap(), HeaderValue::from_static(last))]);
-            let event = answer(&headers).into_body().frame().await.unwrap().unwrap().into_data().unwrap();
+            let event = seconds(&headers).into_body().frame().await.unwrap().unwrap().into_data().unwrap();
             assert!(event.starts_with(format!("id: {next}\n").as_bytes()), "{last}");
         }
     }

@@ -12,7 +12,7 @@ use super::*;
 async fn site() -> SocketAddr {
     let site = Site::bind().await.unwrap();
     let address = site.address();
-    tokio::spawn(site.serve());
+    tokio::spawn(site.serve(ProxyState { metrics: Metrics::new(), certificates: None }));
     address
 }
 
@@ -42,7 +42,11 @@ async fn each_demo_path_rejects_unsupported_methods() {
         ("GET", "/static/demo.css", 200, "text/css; charset=utf-8"),
         ("GET", "/static/demo.js", 200, "text/javascript; charset=utf-8"),
         ("GET", "/static/icon.svg", 200, "image/svg+xml"),
+        ("GET", "/static/now.txt", 200, "text/plain; charset=utf-8"),
+        ("GET", "/static/now.txt?visit=1", 200, "text/plain; charset=utf-8"),
+        ("GET", "/api/tls", 200, "application/json"),
         ("HEAD", "/events", 200, "text/event-stream"),
+        ("HEAD", "/api/metrics", 200, "text/event-stream"),
         ("GET", "/slow?ms=0", 200, "text/plain; charset=utf-8"),
         ("GET", "/slow?ms=10001", 400, "text/plain; charset=utf-8"),
         ("GET", "/slow?ms=-1", 400, "text/plain; charset=utf-8"),
@@ -50,6 +54,8 @@ async fn each_demo_path_rejects_unsupported_methods() {
         ("GET", "/ws", 426, "text/plain; charset=utf-8"),
         ("POST", "/", 405, "text/plain; charset=utf-8"),
         ("DELETE", "/ws", 405, "text/plain; charset=utf-8"),
+        ("POST", "/api/tls", 405, "text/plain; charset=utf-8"),
+        ("POST", "/api/metrics", 405, "text/plain; charset=utf-8"),
         ("DELETE", "/api/echo", 200, "application/json"),
         ("GET", "/static/", 404, "text/plain; charset=utf-8"),
         ("POST", "/.env", 404, "text/plain; charset=utf-8"),
@@ -98,6 +104,52 @@ async fn sends_the_first_event_immediately() {
     assert_eq!(response.headers()[CONTENT_TYPE], "text/event-stream");
     let event = response.into_body().frame().await.unwrap().unwrap().into_data().unwrap();
     assert_eq!(event, "id: 1\ndata: {\"count\":1}\n\n");
+}
+
+#[tokio::test]
+async fn sends_the_metrics_as_events() {
+    let site = Site::bind().await.unwrap();
+    let (address, metrics) = (site.address(), Metrics::new());
+    tokio::spawn(site.serve(ProxyState { metrics: metrics.clone(), certificates: None }));
+    let response = send(address, bare("GET", "/api/metrics")).await;
+    let mut events = response.into_body();
+    let totals = async |events: &mut Incoming| -> Value {
+        let event = events.frame().await.unwrap().unwrap().into_data().unwrap();
+        let event = std::str::from_utf8(&event).unwrap();
+        serde_json::from_str(event.split_once("data: ").unwrap().1).unwrap()
+    };
+    let before = totals(&mut events).await;
+    for key in ["requests", "in_flight", "body_bytes", "cache_hits", "rate_limited", "blocked_paths"] {
+        assert_eq!(before[key], 0, "{key}");
+    }
+    metrics.count_request_for_tests();
+    let after = totals(&mut events).await;
+    assert_eq!((&after["requests"], &after["body_bytes"]), (&1.into(), &10.into()));
+}
+
+#[tokio::test]
+async fn asset_for_the_cache_has_the_time() {
+    let response = send(site().await, bare("GET", "/static/now.txt")).await;
+    assert_eq!(response.headers()[CACHE_CONTROL], "public, max-age=60");
+    let time = String::from_utf8(content(response).await.into()).unwrap();
+    let time = httpdate::parse_http_date(time.trim().strip_prefix("backend time: ").unwrap()).unwrap();
+    assert!(SystemTime::now().duration_since(time).unwrap() < Duration::from_secs(60));
+}
+
+#[tokio::test]
+async fn shows_the_tls_session_that_the_proxy_adds() {
+    let mut request = bare("GET", "/api/tls");
+    for (name, value) in [("demo-tls-version", "TLSv1.3"), ("demo-tls-cipher-suite", "TLS13"), ("demo-tls-alpn", "h2")]
+    {
+        request.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    let session: Value = serde_json::from_slice(&content(send(site().await, request).await).await).unwrap();
+    assert_eq!(
+        session,
+        serde_json::json!({
+            "version": "TLSv1.3", "cipher_suite": "TLS13", "key_exchange": null, "alpn": "h2", "certificate": null
+        })
+    );
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ use std::thread::{self, Thread};
 use std::time::{Duration, SystemTime};
 
 pub(super) use self::entry::{LoggedRequest, LoggedResponse};
+use self::text::Colors;
 
 /// The writer of the access log, which runs on a separate thread. Clones share the output, which is closed with the
 /// last of them.
@@ -30,6 +31,8 @@ pub struct Writer {
 pub enum Format {
     /// A line in the combined log format, with additional fields.
     Text,
+    /// The same text, with colours for a terminal.
+    ColoredText,
     /// One JSON object per line.
     Json,
 }
@@ -127,7 +130,8 @@ impl Buffer {
                 return;
             }
             match self.format {
-                Format::Text => text::write(&mut pending.bytes, start, request, response),
+                Format::Text => text::write(&mut pending.bytes, start, request, response, Colors::Off),
+                Format::ColoredText => text::write(&mut pending.bytes, start, request, response, Colors::On),
                 Format::Json => json::write(&mut pending.bytes, start, request, response),
             }
             pending.lines += 1;

@@ -66,9 +66,53 @@ impl Metrics {
         self.in_flight() > 0 || self.inner.shards.iter().any(has_ended)
     }
 
+    /// Returns the most important numbers.
+    pub(crate) fn totals(&self) -> Totals {
+        let total = |array: fn(&Counters) -> &[AtomicU64], index: usize| self.sum(|it| &array(it)[index]);
+        let cache = |status| total(|it| &it.cache, cache_index(status));
+        let mut rejections = Vec::new();
+        self.inner.shards.iter().for_each(|shard| shard.rejections.add_to(&mut rejections));
+        let rejected =
+            |reason: &str| rejections.iter().find(|(known, _)| *known == reason).map_or(0, |(_, count)| *count);
+        let requests = self.inner.shards.iter().flat_map(|shard| shard.requests.iter().flatten());
+        Totals {
+            requests: requests.map(|counter| counter.load(Ordering::Relaxed)).sum(),
+            in_flight: self.in_flight(),
+            body_bytes: self.sum(|it| &it.body_bytes),
+            cache_hits: cache(CacheStatus::Hit),
+            rate_limited: rejected("rate_limited"),
+            blocked_paths: rejected("blocked_path"),
+        }
+    }
+
+    /// Counts a request with a body of 10 bytes.
+    #[cfg(test)]
+    pub(crate) fn count_request_for_tests(&self) {
+        let shard = self.shard();
+        shard.request_started();
+        shard.request_ended(MethodLabel::Get, Some(StatusCode::OK), Duration::ZERO, 10, true);
+    }
+
     fn in_flight(&self) -> i64 {
         self.inner.shards.iter().map(|shard| shard.in_flight.load(Ordering::Relaxed)).sum()
     }
+}
+
+/// The most important numbers since the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Totals {
+    /// Completed requests.
+    pub(crate) requests: u64,
+    /// Requests in flight.
+    pub(crate) in_flight: i64,
+    /// Bytes of response bodies.
+    pub(crate) body_bytes: u64,
+    /// Responses from the cache.
+    pub(crate) cache_hits: u64,
+    /// Requests over the rate limit.
+    pub(crate) rate_limited: u64,
+    /// Requests that the path filter rejected.
+    pub(crate) blocked_paths: u64,
 }
 
 impl Default for Metrics {

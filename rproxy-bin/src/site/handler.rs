@@ -13,6 +13,7 @@ use rproxy_router::request_host;
 use rproxy_server::TlsInfo;
 use tower_service::Service;
 
+use crate::demo;
 use crate::observe::Notices;
 use crate::path_prefix::without_prefix;
 use crate::redirect::{ambiguous_path, permanent, respond, unknown_host};
@@ -23,6 +24,8 @@ use crate::values::redirect::RedirectTarget;
 pub(crate) enum Handler {
     /// Forwards requests to a backend, after stripping a prefix from the path.
     Forward { strip_prefix: Option<Arc<str>> },
+    /// Forwards requests to the demo site, and adds the TLS session that the site shows.
+    ForwardToDemo,
     /// Redirects requests to another URL.
     Redirect(Arc<RedirectTarget>),
     /// Rejects requests for unknown hosts or with ambiguous paths.
@@ -77,6 +80,10 @@ where
                 // Servers decode the spelling of this prefix differently.
                 None => respond(ambiguous_path()),
             },
+            Handler::ForwardToDemo => {
+                demo::add_tls_fields(&mut request);
+                return ResponseFuture::Forwarded { future: self.inner.call(request) };
+            }
             Handler::Redirect(target) => redirect(&request, target),
             Handler::Reject(_) if request.extensions().get::<AmbiguousPath>().is_some() => respond(ambiguous_path()),
             // RFC 9110 §15.5.20: over TLS, the client may retry on another connection.

@@ -24,6 +24,7 @@ mod caching;
 mod certificates;
 mod clients;
 mod compression;
+mod demo;
 mod draining;
 mod endurance;
 mod file_servers;

@@ -140,24 +140,6 @@ fn warns_about_backends_that_do_not_accept_connections() {
 }
 
 #[test]
-fn demo_runs_without_configuration() {
-    let home = tempfile::tempdir().unwrap();
-    let proxy = Proxy::run(&["demo", "--listen", "127.0.0.1:0"], &[("HOME", home.path().to_str().unwrap())]);
-    proxy.wait_for_output("curl");
-    let port = proxy.address.port();
-    let resolve = format!("localhost:{port}:127.0.0.1");
-    let url = |path: &str| format!("https://localhost:{port}{path}");
-    let page = curl(&["-k", "--resolve", &resolve, &url("/")]);
-    assert!(page.contains("<html"), "{page}");
-    let echo = curl(&["-k", "--resolve", &resolve, &url("/api/echo")]).to_ascii_lowercase();
-    assert!(echo.contains("x-forwarded-for"), "{echo}");
-    assert_eq!(curl(&["-k", "--resolve", &resolve, "-o", "/dev/null", "-w", "%{http_code}", &url("/.env")]), "404");
-    let hit = || curl(&["-k", "--resolve", &resolve, "-I", "-X", "GET", &url("/static/demo.css")]).to_ascii_lowercase();
-    hit();
-    assert!(hit().contains("cache-status: rproxy; hit"), "{}", hit());
-}
-
-#[test]
 fn trust_command_adds_the_local_authority_to_a_new_nss_database() {
     if !has("certutil") {
         return;

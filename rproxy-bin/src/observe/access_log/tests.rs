@@ -104,7 +104,7 @@ fn stalled_reader_loses_log_lines_and_does_not_block_workers() {
     let buffer = log.buffer(Format::Text);
     let line_length = {
         let mut line = Vec::new();
-        text::write(&mut line, start(), &request(&[]), &response());
+        text::write(&mut line, start(), &request(&[]), &response(), Colors::Off);
         line.len()
     };
     // One buffer may be with the writer thread and one with the worker.
@@ -160,7 +160,7 @@ fn rejected_head_is_logged_without_method_and_target() {
     request.extensions_mut().insert(RejectedHead::Malformed);
     request.extensions_mut().insert(PeerAddr("[::ffff:192.0.2.7]:1".parse().unwrap()));
     let mut line = Vec::new();
-    text::write(&mut line, start(), &LoggedRequest::of(&request), &LoggedResponse::default());
+    text::write(&mut line, start(), &LoggedRequest::of(&request), &LoggedResponse::default(), Colors::Off);
     let line = String::from_utf8(line).unwrap();
     assert!(line.starts_with("192.0.2.7 - - [") && line.contains("] \"-\" 499 0 \"-\" \"-\" - "), "{line}");
 

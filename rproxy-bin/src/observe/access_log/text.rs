@@ -9,18 +9,33 @@ use super::entry::{LoggedRequest, LoggedResponse};
 ///
 /// The line starts like `192.0.2.1 - - [06/Nov/1994:08:49:37 +0000] "GET / HTTP/1.1" 200 5 "-" "curl" a.example
 /// 1.2ms`. Further fields follow as `name=value`.
-pub(super) fn write(out: &mut Vec<u8>, start: SystemTime, request: &LoggedRequest, response: &LoggedResponse) {
+pub(super) fn write(
+    out: &mut Vec<u8>,
+    start: SystemTime,
+    request: &LoggedRequest,
+    response: &LoggedResponse,
+    colors: Colors,
+) {
     // Writing to memory does not fail.
-    let _ = line(&mut Line(out), start, request, response);
+    let _ = line(&mut Line { out, colors }, start, request, response);
     out.push(b'\n');
 }
 
+/// Whether a line has colours. They make the request, the status and the decisions stand out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Colors {
+    On,
+    Off,
+}
+
 fn line(out: &mut Line<'_>, start: SystemTime, request: &LoggedRequest, response: &LoggedResponse) -> fmt::Result {
+    out.style(DIM);
     match request.client {
         Some(client) => write!(out, "{client}")?,
         None => out.write_char('-')?,
     }
     write!(out, " - - [{}] ", CombinedDate(start))?;
+    out.style(BOLD);
     match &request.head {
         Some(head) => {
             write!(out, "\"{} ", head.method)?;
@@ -29,13 +44,18 @@ fn line(out: &mut Line<'_>, start: SystemTime, request: &LoggedRequest, response
         }
         None => out.write_str("\"-\"")?,
     }
-    write!(out, " {} {} ", response.status(), response.bytes)?;
+    out.style(status_style(response.status()));
+    write!(out, " {}", response.status())?;
+    out.style(PLAIN);
+    write!(out, " {} ", response.bytes)?;
+    out.style(DIM);
     let head = request.head.as_ref();
     out.quoted(head.and_then(|head| head.referer.as_ref()).map(|referer| referer.as_bytes()));
     out.write_char(' ')?;
     out.quoted(head.and_then(|head| head.user_agent.as_ref()).map(|agent| agent.as_bytes()));
     out.write_char(' ')?;
     out.word(head.and_then(|head| head.host()).unwrap_or(b"-"));
+    out.style(PLAIN);
     write!(out, " {}ms", response.milliseconds())?;
 
     if let Some(label) = &response.site {
@@ -46,9 +66,11 @@ fn line(out: &mut Line<'_>, start: SystemTime, request: &LoggedRequest, response
             out.quoted(Some(label.route().as_bytes()));
         }
     }
+    out.style(CYAN);
     if let Some(cache) = response.cache {
         write!(out, " cache={}", cache.as_str())?;
     }
+    out.style(YELLOW);
     if let Some(refused) = response.refused {
         write!(out, " refused={refused}")?;
     }
@@ -65,6 +87,7 @@ fn line(out: &mut Line<'_>, start: SystemTime, request: &LoggedRequest, response
         out.write_str(" upstream_error=")?;
         out.quoted(Some(error.as_bytes()));
     }
+    out.style(PLAIN);
     if let Some(tunnel) = &response.tunnel {
         let is_websocket = tunnel.protocol == "websocket";
         if !is_websocket {
@@ -84,24 +107,54 @@ fn line(out: &mut Line<'_>, start: SystemTime, request: &LoggedRequest, response
         out.write_str(" aborted")?;
     }
     if let Some(id) = &response.request_id {
+        out.style(DIM);
         out.write_str(" id=")?;
         out.word(id.as_str().as_bytes());
     }
+    out.style(PLAIN);
     Ok(())
 }
 
-/// A line of text that is appended to a buffer. User input must be written by `escaped`, `word` or `quoted`.
-struct Line<'a>(&'a mut Vec<u8>);
+/// Control sequences of ECMA-48 (SGR), each of which starts from the plain style.
+const PLAIN: &str = "\x1b[0m";
+const BOLD: &str = "\x1b[0;1m";
+const DIM: &str = "\x1b[0;2m";
+const RED: &str = "\x1b[0;31m";
+const GREEN: &str = "\x1b[0;32m";
+const YELLOW: &str = "\x1b[0;33m";
+const CYAN: &str = "\x1b[0;36m";
+
+fn status_style(status: u16) -> &'static str {
+    match status {
+        ..300 => GREEN,
+        300..400 => CYAN,
+        400..500 => YELLOW,
+        500.. => RED,
+    }
+}
+
+/// A line in a buffer. User input must be written by `escaped`, `word` or `quoted`.
+struct Line<'a> {
+    out: &'a mut Vec<u8>,
+    colors: Colors,
+}
 
 impl Line<'_> {
+    /// Starts a style, if the line has colours.
+    fn style(&mut self, sequence: &'static str) {
+        if self.colors == Colors::On {
+            self.out.extend_from_slice(sequence.as_bytes());
+        }
+    }
+
     /// Writes bytes with `\xHH` escapes as nginx does, for quotes, backslashes, control characters and non-ASCII bytes.
     fn escaped(&mut self, bytes: &[u8]) {
         for &byte in bytes {
             match byte {
                 b'"' | b'\\' | ..=0x1f | 0x7f.. => {
-                    self.0.extend([b'\\', b'x', hex_digit(byte >> 4), hex_digit(byte & 0xf)])
+                    self.out.extend([b'\\', b'x', hex_digit(byte >> 4), hex_digit(byte & 0xf)])
                 }
-                _ => self.0.push(byte),
+                _ => self.out.push(byte),
             }
         }
     }
@@ -112,7 +165,7 @@ impl Line<'_> {
             match part.strip_suffix(b" ") {
                 Some(part) => {
                     self.escaped(part);
-                    self.0.extend(br"\x20");
+                    self.out.extend(br"\x20");
                 }
                 None => self.escaped(part),
             }
@@ -120,15 +173,15 @@ impl Line<'_> {
     }
 
     fn quoted(&mut self, bytes: Option<&[u8]>) {
-        self.0.push(b'"');
+        self.out.push(b'"');
         self.escaped(bytes.unwrap_or(b"-"));
-        self.0.push(b'"');
+        self.out.push(b'"');
     }
 }
 
 impl Write for Line<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.0.extend_from_slice(text.as_bytes());
+        self.out.extend_from_slice(text.as_bytes());
         Ok(())
     }
 }
@@ -157,8 +210,36 @@ mod tests {
 
     fn text(request: &LoggedRequest, response: &LoggedResponse) -> String {
         let mut out = Vec::new();
-        write(&mut out, start(), request, response);
+        write(&mut out, start(), request, response, Colors::Off);
         String::from_utf8(out).unwrap()
+    }
+
+    fn colored(request: &LoggedRequest, response: &LoggedResponse) -> String {
+        let mut out = Vec::new();
+        write(&mut out, start(), request, response, Colors::On);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn colored_line_is_the_same_text() {
+        for response in [response(), blocked()] {
+            let (request, mut colored) = (request(&[("user-agent", b"\xc2\x9b31m")]), String::new());
+            for part in self::colored(&request, &response).split('\x1b') {
+                colored.push_str(
+                    part.split_once('m').filter(|(style, _)| style.starts_with("[0")).map_or(part, |it| it.1),
+                );
+            }
+            assert_eq!(colored, text(&request, &response));
+        }
+    }
+
+    #[test]
+    fn colors_tell_statuses_apart_and_end_with_the_line() {
+        let (request, refused) = (request(&[]), blocked());
+        let line = self::colored(&request, &refused);
+        assert!(line.contains("\x1b[0;33m 404\x1b[0m") && line.contains("\x1b[0;33m refused="), "{line:?}");
+        assert!(line.ends_with("\x1b[0m\n"), "{line:?}");
+        assert!(self::colored(&request, &response()).contains("\x1b[0;32m 200\x1b[0m"));
     }
 
     #[test]
@@ -203,7 +284,7 @@ mod tests {
         #[test]
         fn user_input_is_written_as_printable_ascii(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
             let mut out = Vec::new();
-            let mut line = Line(&mut out);
+            let mut line = Line { out: &mut out, colors: Colors::Off };
             line.quoted(Some(&bytes));
             line.word(&bytes);
             prop_assert!(out.iter().all(|byte| (0x20..0x7f).contains(byte)));

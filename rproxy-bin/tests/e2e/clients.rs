@@ -1,7 +1,7 @@
 //! Tests with the WebSocket implementations in `tests/clients`: npm ws, socket.io, Vite, PyPI websockets and Chromium.
 
 use std::io::{Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -13,24 +13,32 @@ use crate::support::upstream::read_head;
 use crate::support::{Proxy, address_in, collect, connect, has, wait_for_within};
 
 /// The maximum startup time of Node programs and browsers, sufficient even for a busy machine.
-const START: Duration = Duration::from_secs(90);
+pub(crate) const START: Duration = Duration::from_secs(90);
 
 /// A backend application that runs in Node.
-struct Application {
+pub(crate) struct Application {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
 }
 
 impl Application {
     fn start(script: &str, args: &[&str]) -> Self {
-        let mut child = node(script).args(args).stdout(Stdio::piped()).spawn().unwrap();
+        Self::run(node(script).args(args))
+    }
+
+    pub(crate) fn run(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let lines = collect(child.stdout.take().unwrap());
         Self { child, lines }
     }
 
+    pub(crate) fn address(&self) -> SocketAddr {
+        address_in(&wait_for_within(&self.lines, "listening", START))
+    }
+
     /// Starts the proxy in front of the backend application.
-    fn proxy(&self, settings: &[(&str, &str)]) -> Proxy {
-        Proxy::start(address_in(&wait_for_within(&self.lines, "listening", START)), settings)
+    pub(crate) fn proxy(&self, settings: &[(&str, &str)]) -> Proxy {
+        Proxy::start(self.address(), settings)
     }
 }
 
@@ -46,7 +54,7 @@ fn folder() -> PathBuf {
 }
 
 /// Returns whether Node and the required packages are installed.
-fn has_node() -> bool {
+pub(crate) fn has_node() -> bool {
     let has_packages = folder().join("node_modules").exists();
     assert!(
         has_packages || std::env::var_os("TEST_REQUIRE_COUNTERPARTS").is_none(),
@@ -58,14 +66,14 @@ fn has_node() -> bool {
     has("node") && has_packages
 }
 
-fn node(script: &str) -> Command {
+pub(crate) fn node(script: &str) -> Command {
     let mut command = Command::new("node");
     command.arg(folder().join(script));
     command
 }
 
 /// Runs a command, panics if it fails, and returns its output.
-fn run(command: &mut Command) -> String {
+pub(crate) fn run(command: &mut Command) -> String {
     let output = command.output().unwrap();
     let [out, error] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
     assert!(output.status.success(), "{command:?}: {out}\n{error}");
@@ -73,7 +81,7 @@ fn run(command: &mut Command) -> String {
 }
 
 /// Returns settings for TLS with a local certificate authority.
-fn tls(folder: &TempDir) -> [(&str, &str); 3] {
+pub(crate) fn tls(folder: &TempDir) -> [(&str, &str); 3] {
     [("RPROXY_TLS_LOCAL", "true"), ("RPROXY_TLS_CACHE_DIR", folder.path().to_str().unwrap()), ("RPROXY_HTTP_PORT", "0")]
 }
 
@@ -175,18 +183,20 @@ fn vite_hot_reload_reaches_the_client() {
 }
 
 /// A headless Chromium process with a new profile.
-struct Browser {
+pub(crate) struct Browser {
     child: Child,
     _profile: TempDir,
 }
 
 impl Browser {
-    fn open(url: &str) -> Self {
+    pub(crate) fn open(url: &str) -> Self {
         let profile = tempfile::tempdir().unwrap();
         let child = Command::new("chromium")
             .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"])
             // Chromium does not trust the local authority.
             .arg("--ignore-certificate-errors")
+            // Allows a popup without a click.
+            .arg("--disable-popup-blocking")
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .arg(url)
             .stdout(Stdio::null())
@@ -206,7 +216,7 @@ impl Drop for Browser {
 
 #[test]
 fn chromium_opens_a_websocket_over_http2() {
-    if !has_node() || !Path::new("/usr/bin/chromium").exists() {
+    if !has_node() || !has("chromium") {
         return;
     }
     for mode in [("RPROXY_WS_IDLE_TIMEOUT", "10m"), ("RPROXY_WS_MAX_MESSAGE", "2MiB")] {

@@ -76,6 +76,11 @@ impl Proxy {
         wait_for(&self.out, text)
     }
 
+    /// Waits for a line of the output for at most `time`.
+    pub(crate) fn wait_for_output_within(&self, text: &str, time: Duration) -> String {
+        wait_for_within(&self.out, text, time)
+    }
+
     /// Returns all lines on standard output that contain `text`.
     pub(crate) fn outputs(&self, text: &str) -> Vec<String> {
         self.out.lock().unwrap().iter().filter(|line| line.contains(text)).cloned().collect()

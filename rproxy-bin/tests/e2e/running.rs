@@ -205,6 +205,17 @@ fn writes_access_log_as_text_or_json() {
 }
 
 #[test]
+fn sigusr1_and_sigusr2_do_not_end_the_process() {
+    let mut proxy = Proxy::start(responding(|_| ok("x")), &[]);
+    for signal in ["USR1", "USR2"] {
+        proxy.signal(signal);
+        assert_eq!(get(proxy.address, "/").status, 200, "{signal}");
+    }
+    proxy.signal("TERM");
+    assert_eq!(proxy.wait().code(), Some(0));
+}
+
+#[test]
 fn flushes_access_log_on_exit() {
     let mut proxy = Proxy::start(responding(|_| ok("x")), &[("RPROXY_ACCESS_LOG", "json")]);
     for number in 0..50 {

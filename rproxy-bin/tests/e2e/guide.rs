@@ -18,7 +18,7 @@ fn configurations_of_the_guide_serve_requests() {
     assert!(files.len() >= 30, "{} files", files.len());
     for (page, file) in files {
         let folder = tempfile::tempdir().unwrap();
-        let (file, host) = prepared(&file, folder.path(), |_| upstream.clone());
+        let (file, mut host) = prepared(&file, folder.path(), |_| upstream.clone());
         let path = folder.path().join("rproxy.toml");
         fs::write(&path, &file).unwrap();
         let certificates = folder.path().join("certificates");
@@ -41,7 +41,11 @@ fn configurations_of_the_guide_serve_requests() {
             settings.push(("RPROXY_TLS_CLIENT_AUTH", "optional"));
         }
         let proxy = Proxy::run(&["--config", path.to_str().unwrap()], &settings);
-        let scheme = if is_local || file.contains("tls_cert") { "https" } else { "http" };
+        let has_local_ca = file.contains("tls_local");
+        if has_local_ca {
+            "localhost".clone_into(&mut host);
+        }
+        let scheme = if is_local || has_local_ca || file.contains("tls_cert") { "https" } else { "http" };
         let port = proxy.address.port();
         let resolve = format!("{host}:{port}:127.0.0.1");
         let status = ["-k", "-o", "/dev/null", "-w", "%{http_code}", "--resolve", &resolve];

@@ -22,7 +22,7 @@ fn reports_invalid_value_with_accepted_values() {
         ),
         ("LISTEN", ",", "bad listen address \",\": empty; accepted: "),
         ("HTTP_PORT", "http", "bad port \"http\": not a number from 0 to 65535; accepted: a port from 1 to 65535"),
-        ("UPSTREAM", "ftp://app", "bad backend \"ftp://app\": unknown scheme, accepted: host:port, http://"),
+        ("UPSTREAM", "ftp://app", "bad backend \"ftp://app\": unknown scheme; expected host:port, http://"),
         ("UPSTREAM", "", "bad list of backends \"\": empty; accepted: comma-separated host:port"),
         (
             "UPSTREAM",

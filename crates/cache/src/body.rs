@@ -117,7 +117,7 @@ where
         }
     }
 
-    /// Creates a body of which `writer` copies only the bytes that are not stored yet.
+    /// Creates a body from which `writer` copies only the bytes that are not in the store yet.
     pub(crate) fn copied_without_stored(source: BodySource<B>, writer: Option<StoreWriter>) -> Self {
         Self { kind: Kind::Copied { body: CopiedBody::new(source.into(), writer, false) } }
     }

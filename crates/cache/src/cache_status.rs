@@ -34,7 +34,7 @@ pub enum CacheStatus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ForwardReason {
-    /// A stored response cannot serve the request, such as one with content, `If-Match` or `no-store`.
+    /// The request cannot be served from the cache, for example because of `If-Match` or `no-store`.
     Bypass,
     /// Responses to requests with this method are never served from the cache.
     Method,

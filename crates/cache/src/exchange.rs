@@ -60,7 +60,7 @@ impl Exchange {
     }
 }
 
-/// Invalidates the stored responses that the response to an unsafe request makes outdated.
+/// Invalidates the stored responses that are outdated after a successful unsafe request.
 // RFC 9111 §4.4
 fn invalidate<B>(config: &Config, key: &CacheKey, response: &Response<B>) {
     for group in tags::invalidated_groups(response.headers(), key.origin(), config.store.tag_key()) {

@@ -48,7 +48,7 @@ pub(crate) struct Fetch {
     pub(crate) selected: Option<Arc<StoredResponse>>,
     /// Whether the forwarded request validates the selected stored response.
     pub(crate) is_validating: bool,
-    /// The other variants whose entity tags the forwarded request lists, if no variant is selected.
+    /// The variants whose entity tags the forwarded request contains, if no variant is selected.
     pub(crate) other_variants: Vec<Arc<StoredResponse>>,
     /// The completion of the stored parts, if no complete response is selected.
     pub(crate) completion: Option<Arc<Completion>>,
@@ -80,12 +80,12 @@ impl Fetch {
         }
     }
 
-    /// Whether the response can be unusable, so that the request must be repeated.
+    /// Whether the response may turn out to be unusable, so that the request must be repeated.
     pub(crate) fn may_need_repeat(&self) -> bool {
         self.completion.is_some() || !self.other_variants.is_empty()
     }
 
-    /// Removes the completion and all but one variant, which may require repeated requests.
+    /// Removes the completion and all variants but one, because they may require a repeated request.
     pub(crate) fn disable_repeats(&mut self) {
         // With a single tag, a 304 without `ETag` is unambiguous.
         self.other_variants.truncate(1);

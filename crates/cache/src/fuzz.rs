@@ -121,7 +121,7 @@ pub fn no_vary_search(bytes: &[u8]) {
     }
 }
 
-/// Builds a cache key, and asserts that references keep its origin and that query rules are idempotent.
+/// Builds a cache key, and asserts that resolved references keep its origin and query rules are idempotent.
 pub fn key(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else { return };
     let mut lines = text.split('\n');
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn canonicalisation_of_queries_is_idempotent() {
+    fn canonicalising_a_query_is_idempotent() {
         run(CRATE, "no_vary_search", no_vary_search);
     }
 

@@ -15,7 +15,7 @@ pub(crate) struct CacheKey {
 }
 
 impl CacheKey {
-    /// Returns the key of a request, if it identifies the resource for certain.
+    /// Returns the cache key of a request, or `None` if the request has no unambiguous target.
     pub(crate) fn from_request<B>(request: &Request<B>) -> Option<Self> {
         // Outer layers that trust a proxy in front set these extensions, which no client can set.
         let scheme = request.extensions().get::<Scheme>().or_else(|| request.uri().scheme());

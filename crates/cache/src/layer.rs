@@ -68,7 +68,7 @@ impl CacheLayer {
         self
     }
 
-    /// Allows the cache to repeat a request, with an empty body that `make` returns.
+    /// Allows the cache to repeat a request, with an empty body created by `make`.
     ///
     /// `B` is the type of request bodies of the service. The cache can then forward less than the client requested, and
     /// repeat the original request if the response can't be used:
@@ -135,7 +135,7 @@ impl CacheLayer {
         self
     }
 
-    /// Sets rules for the part of the query that belongs to the cache key. Default: all.
+    /// Sets rules that determine which part of the query belongs to the cache key. Default: all.
     ///
     /// The origin receives the query unchanged. A [`Purge`](crate::Purge) applies the same rules.
     pub fn query(mut self, rules: QueryRules) -> Self {

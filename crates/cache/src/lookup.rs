@@ -25,17 +25,17 @@ use crate::store::stored_response::{RevalidationGuard, StoredResponse};
 
 /// The action of the cache service for a request.
 pub(crate) enum Action {
-    /// Forward the request unchanged.
+    /// The request is forwarded unchanged.
     Forward(Exchange),
-    /// Fetch the response from the origin, and store it if allowed.
+    /// The response is fetched from the origin, and stored if allowed.
     Fetch(Box<Fetch>),
-    /// Serve a stored response without the origin.
+    /// A stored response is served without a request to the origin.
     Serve(Hit),
-    /// Serve a stale response, and revalidate it in the background (RFC 5861 §3).
+    /// A stale response is served, and revalidated in the background (RFC 5861 §3).
     ServeAndRevalidate { hit: Hit, revalidation: RevalidationGuard, runtime: Handle, fetch: Box<Fetch> },
-    /// Respond with 504, because the request has `only-if-cached` and no stored response is usable.
+    /// A 504 response is returned: the request has `only-if-cached` and no stored response is usable.
     GatewayTimeout(Member),
-    /// Load the resource from the second-level store, and repeat the lookup.
+    /// The resource is loaded from the second-level store, and the lookup is repeated.
     LoadFromTier(TierLookup),
 }
 
@@ -104,7 +104,7 @@ impl Config {
         Lookup { config: self, key, request_key, loaded, is_head, headers, request_specific, directives, now }.action()
     }
 
-    /// Returns the processing of the response to a request other than GET and HEAD.
+    /// Returns the [`Exchange`] for a request with a method other than GET and HEAD.
     fn exchange_of_other_method<B>(
         self: &Arc<Self>,
         request: &Request<B>,
@@ -146,7 +146,7 @@ impl Config {
 struct Lookup<'a> {
     config: &'a Arc<Config>,
     key: CacheKey,
-    /// The key of the request itself, if `key` is shared with equivalent queries.
+    /// The request's original cache key, if `key` is shared with equivalent queries.
     request_key: Option<CacheKey>,
     loaded: Option<Option<Arc<Resource>>>,
     is_head: bool,
@@ -241,7 +241,7 @@ impl Lookup<'_> {
         }
     }
 
-    /// Returns the action for a cache miss with candidate variants or stored parts for a conditional request.
+    /// Returns the action for a cache miss with stored variants or parts that a conditional request can use.
     fn incomplete_miss(
         self,
         reason: ForwardReason,

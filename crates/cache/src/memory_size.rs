@@ -21,12 +21,13 @@ pub(crate) fn shared_bytes(bytes: usize) -> usize {
     if bytes == 0 { 0 } else { allocation(bytes) + allocation(5 * size_of::<usize>()) }
 }
 
-/// Returns the memory of a header or trailer section whose values share one allocation.
+/// Returns the memory that a header or trailer section occupies if its values share one allocation.
 pub(crate) fn section(headers: &HeaderMap) -> usize {
     header_map(headers) + shared_bytes(headers.values().map(HeaderValue::len).sum())
 }
 
-/// Returns the memory of a header map, excluding its values. The map must be a clone, which has no spare capacity.
+/// Returns the memory that a header map occupies, excluding its values. The map must be a clone, which has no spare
+/// capacity.
 fn header_map(headers: &HeaderMap) -> usize {
     // The layout of `http`: a list of fields, and an index of 4/3 slots per field, rounded up to a power of two.
     const FIELD: usize = size_of::<HeaderName>() + size_of::<HeaderValue>() + 4 * size_of::<usize>();

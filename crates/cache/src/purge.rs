@@ -35,7 +35,9 @@ pub struct PurgeTarget {
 
 /// The error for text that is not a valid purge target.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("bad purge target {0:?}: expected a URL, //host/path or /path, optionally with a trailing *, or *")]
+#[error(
+    "bad purge target {0:?}: expected a URL, //host/path or /path, optionally ending with \"*\", or \"*\" for all URLs"
+)]
 pub struct PurgeError(String);
 
 impl Purge {
@@ -63,7 +65,7 @@ impl Purge {
         Self::Tag(tag.into())
     }
 
-    /// Returns the selected cache keys, if the selection determines them.
+    /// Returns the selected cache keys, or `None` if they must be searched for in the store.
     pub(crate) fn keys(&self) -> Option<Vec<CacheKey>> {
         let Self::Url(PurgeTarget { scheme, host: Some(host), path }) = self else {
             return None;

@@ -151,7 +151,7 @@ impl ParameterPattern {
     }
 }
 
-/// Whether all applications parse the same parameters from `query`, and there are few enough to sort.
+/// Whether `query` is unambiguous for all applications, with few enough parameters to sort.
 ///
 /// For some applications a semicolon separates parameters, as `&` does. To them, `utm_source=x;page=2` has two
 /// parameters, one of which is not dropped. Such a query is never changed, so that a client can't hide a parameter and

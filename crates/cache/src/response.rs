@@ -15,7 +15,7 @@ use crate::policy::range::RequestedRange;
 use crate::policy::validators::is_not_modified;
 use crate::store::stored_response::StoredResponse;
 
-/// The parts of a client's request that determine the response from a stored response.
+/// The parts of a client's request that determine how a stored response is served.
 #[derive(Clone, Copy)]
 pub(crate) struct ClientRequest<'a> {
     pub(crate) is_head: bool,

@@ -168,7 +168,7 @@ impl<S> CacheService<S> {
         }
     }
 
-    /// Forwards a reduced request, and repeats the original request if the response is unusable.
+    /// Forwards a validation or completion request, and repeats the original if the response is unusable.
     ///
     /// That is a 304 that names none of the stored variants, or a 206 that does not complete the stored parts.
     fn call_repeatable<ReqBody, ResBody>(

@@ -29,10 +29,10 @@ pub trait Tier: Debug + Send + Sync + 'static {
     /// After this call, an entry from an earlier [`store`](Self::store) is not loaded, even if it was not written yet.
     fn remove(&self, key: &str) -> bool;
 
-    /// Removes all entries that `is_selected` selects by cache key and tags. Returns their number.
+    /// Removes all entries for whose cache key and cache tags `is_selected` returns `true`. Returns their number.
     fn remove_if(&self, is_selected: &mut dyn FnMut(&str, &[u64]) -> bool) -> u64;
 
-    /// Returns the secret under which the entries are stored, if the tier persists one. Called once.
+    /// Returns the persistent secret with which entries are stored, or `None` if the tier has none. Called once.
     ///
     /// Entries can only be used with the secret that they were stored with. Without a secret, only the process that stored them can use
     /// them.

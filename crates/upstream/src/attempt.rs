@@ -336,17 +336,17 @@ impl From<SendFailure> for Failure {
 }
 
 impl Failure {
-    /// Creates the failure of a request of which no part was sent.
+    /// Returns the failure of a request that failed before any part of it was sent.
     fn unsent(error: ProxyError) -> Self {
         Self { is_retryable: true, was_sent: false, error }
     }
 
-    /// Creates the failure of a request that was sent and cannot be retried.
+    /// Returns the failure of a request that was sent and cannot be retried.
     fn sent(error: ProxyError) -> Self {
         Self { is_retryable: false, was_sent: true, error }
     }
 
-    /// Creates the failure of a request whose connection was closed before the response.
+    /// Returns the failure of a request whose connection was closed before the response.
     fn terminated(error: impl Into<BoxError>) -> Self {
         Self::sent(ProxyError::caused(ProxyErrorKind::ConnectionTerminated, error))
     }

@@ -133,7 +133,7 @@ impl FromStr for Backend {
         {
             let weight = weight
                 .strip_prefix("weight=")
-                .ok_or_else(|| error("unknown option after the address, accepted: weight=N"))?;
+                .ok_or_else(|| error("unknown option after the address; expected weight=N"))?;
             let weight = weight.parse().ok().filter(|weight| (1..=Self::MAX_WEIGHT).contains(weight));
             let weight = weight.ok_or_else(|| error("the weight is not a whole number from 1 to 1000"))?;
             return match origin.trim_end().parse::<Self>() {
@@ -154,12 +154,12 @@ impl FromStr for Backend {
             Some(("https", rest)) => (Protocol::Https, rest, Some(443)),
             Some(("h2c", rest)) => (Protocol::H2c, rest, Some(80)),
             Some(_) => {
-                return Err(error("unknown scheme, accepted: host:port, http://, https://, h2c:// or unix:/path"));
+                return Err(error("unknown scheme; expected host:port, http://, https://, h2c:// or unix:/path"));
             }
         };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         if rest.contains('/') {
-            return Err(error("a path is not allowed, requests keep their own path"));
+            return Err(error("a path is not allowed: requests are forwarded with their original path"));
         }
         let authority: Authority = rest.parse().map_err(|_| error("not a host and port"))?;
         if authority.as_str().contains('@') {
@@ -236,10 +236,10 @@ mod tests {
             ("http://", "not a host and port"),
             ("app:80 weight=0", "the weight is not a whole number from 1 to 1000"),
             ("app:80 weight=1001", "the weight is not a whole number from 1 to 1000"),
-            ("app:80 backup", "unknown option after the address, accepted: weight=N"),
+            ("app:80 backup", "unknown option after the address; expected weight=N"),
             ("app weight=2", "the port is missing"),
-            ("ftp://app", "unknown scheme, accepted: host:port, http://, https://, h2c:// or unix:/path"),
-            ("http://app/base", "a path is not allowed, requests keep their own path"),
+            ("ftp://app", "unknown scheme; expected host:port, http://, https://, h2c:// or unix:/path"),
+            ("http://app/base", "a path is not allowed: requests are forwarded with their original path"),
             ("http://user@app", "user information is not allowed"),
             ("app:99999", "the port is not a number up to 65535"),
             ("app:0", "not a host and port"),

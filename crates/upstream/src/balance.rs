@@ -15,10 +15,10 @@ use crate::hash::HashKey;
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub enum Balance {
-    /// Selects the backends in turn, in proportion to their weights (weighted round robin).
+    /// Selects the backends cyclically, in proportion to their weights (weighted round robin).
     #[default]
     RoundRobin,
-    /// Selects the backend with fewer in-flight requests per weight, of two random ones (power of two choices).
+    /// Selects, from two random backends, the one with fewer in-flight requests per weight (power of two choices).
     LeastPending,
     /// Selects the backend by consistent hashing of a key, see [`by_key`](Self::by_key).
     Key(KeyFunction),
@@ -102,7 +102,7 @@ pub(crate) trait Candidate {
     fn hash_with(&self, key: u64) -> u64;
 }
 
-/// The selection order for [`Balance::RoundRobin`], in which each backend occurs according to its weight.
+/// The selection order for [`Balance::RoundRobin`], with each backend in proportion to its weight.
 #[derive(Debug)]
 pub(crate) struct RoundRobin {
     order: Box<[u16]>,
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn round_robin_distributes_requests_evenly_by_weight() {
+    fn round_robin_distributes_requests_in_proportion_to_the_weights() {
         for (weights, expected) in [
             (&[1, 1, 1][..], &[0, 1, 2, 0, 1, 2][..]),
             (&[5, 1, 1], &[0, 0, 1, 0, 2, 0, 0]),

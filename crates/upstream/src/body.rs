@@ -78,12 +78,12 @@ impl<B: Body> RequestBody<B> {
         Ok(())
     }
 
-    /// Puts content that was read back into the body.
+    /// Restores content that was already read from the body.
     pub(crate) fn with_buffered(self, data: Chunk<B::Data>) -> Self {
         Self { buffered: Some(data), ..self }
     }
 
-    /// Puts all read content and the trailer section back into the body.
+    /// Restores the content and the trailer section that were already read from the body.
     pub(crate) fn with_replay(self, data: Bytes, trailers: Option<HeaderMap>) -> Self {
         let buffered = (!data.is_empty()).then_some(Chunk::Replayed(data));
         // The trailer section is the end of the body.
@@ -234,7 +234,7 @@ pub(crate) enum UpgradeBody {
 struct UpgradeContent {
     body: UpgradeBody,
     timeouts: Timeouts,
-    /// The deadline for the next frame, created when the body is pending for the first time.
+    /// The deadline for the next frame, created when the body first returns `Poll::Pending`.
     deadline: Option<Deadline>,
 }
 

@@ -65,7 +65,7 @@ pub struct Builder {
     tls: TlsOptions,
 }
 
-/// The settings and the state that all requests of an upstream share.
+/// The settings and the state that are shared by all requests of an upstream.
 pub(crate) struct Settings {
     pub(crate) backends: Vec<Arc<BackendState>>,
     pub(crate) balance: Balance,
@@ -150,7 +150,7 @@ impl Builder {
         self
     }
 
-    /// Sets the timeout for DNS lookup, TCP connect and TLS handshake together. The default is 5 s.
+    /// Sets the combined timeout for DNS lookup, TCP connection and TLS handshake. The default is 5 s.
     ///
     /// After that, the request is sent to another backend. If there is none, the response is 504.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {

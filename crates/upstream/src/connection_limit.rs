@@ -46,7 +46,7 @@ impl ConnectionLimit {
         pools.push(pool);
     }
 
-    /// Waits for a connection permit, for at most `within`.
+    /// Waits up to `within` for a connection permit.
     pub(crate) async fn acquire(&self, within: Duration) -> Result<OwnedSemaphorePermit, ProxyError> {
         match timeout(within, Arc::clone(&self.permits).acquire_owned()).await {
             Ok(Ok(permit)) => Ok(permit),

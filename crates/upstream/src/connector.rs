@@ -1,4 +1,4 @@
-//! New connections to backends: DNS lookup, TCP connect and TLS handshake.
+//! New connections to backends: DNS lookup, TCP connection and TLS handshake.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -24,7 +24,7 @@ pub(crate) struct Connector {
     pub(crate) tls: Option<Tls>,
     /// The DNS resolver, if at least one backend has a host name.
     pub(crate) resolver: Option<Resolver>,
-    /// The timeout for DNS lookup, TCP connect and TLS handshake together.
+    /// The combined timeout for DNS lookup, TCP connection and TLS handshake.
     pub(crate) timeout: Duration,
 }
 
@@ -140,7 +140,7 @@ impl Connector {
         }
     }
 
-    /// Connects to one of `ips`: first to addresses not in `in_use`, then to the others unless `only_new` is set.
+    /// Connects to one of `ips`: tries addresses not in `in_use` first, then the others unless `only_new` is set.
     async fn connect_tcp(
         &self,
         ips: &[IpAddr],

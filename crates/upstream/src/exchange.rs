@@ -81,7 +81,7 @@ pub(crate) struct AttemptState {
     error: Option<ProxyError>,
 }
 
-/// The state of waiting for an available backend.
+/// The state of the wait for an available backend.
 enum Hold {
     Unstarted,
     Until(Instant),

@@ -10,12 +10,12 @@ mod tests {
     const CRATE: &str = env!("CARGO_MANIFEST_DIR");
 
     #[test]
-    fn response_head_fuzz_target_passes_on_the_mutated_corpus() {
+    fn response_heads_in_the_fuzz_corpus_satisfy_the_invariants() {
         run(CRATE, "response_head", response_head);
     }
 
     #[test]
-    fn response_body_fuzz_target_passes_on_the_mutated_corpus() {
+    fn response_bodies_in_the_fuzz_corpus_satisfy_the_invariants() {
         run(CRATE, "response_body", response_body);
     }
 }

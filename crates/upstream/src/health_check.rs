@@ -131,10 +131,10 @@ async fn check_backend(settings: Arc<Settings>, backend: Arc<BackendState>, chec
         if count >= needed && backend.health.record_check(is_healthy) {
             match checked {
                 Ok(()) => {
-                    tracing::info!(backend = %backend.name, "health check succeeded, sending requests again")
+                    tracing::info!(backend = %backend.name, "health check of the backend succeeded, sending requests to it again")
                 }
                 Err(error) => {
-                    tracing::warn!(backend = %backend.name, "health check failed, sending no requests: {error}")
+                    tracing::warn!(backend = %backend.name, "health check of the backend failed, sending no requests to it: {error}")
                 }
             }
         }

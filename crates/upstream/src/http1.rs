@@ -46,7 +46,7 @@ pub(crate) struct Http1Connection<B: Body> {
     keep_alive: bool,
     deadline: Deadline,
     timeouts: Timeouts,
-    /// The time after which the connection takes no new requests. `None` means no limit.
+    /// The time after which no new requests are sent on the connection. `None` means no limit.
     expires: Option<Instant>,
 }
 
@@ -57,7 +57,7 @@ pub(crate) enum SendError {
     /// The request may be sent again if no byte of it was sent, or if its method is idempotent and it has no content
     /// (RFC 9110 §9.2.2).
     Closed { is_retryable: bool, error: io::Error },
-    /// The request failed in a way that a new connection would not prevent.
+    /// The request failed for a reason that a new connection would not resolve.
     Failed(ProxyError),
 }
 

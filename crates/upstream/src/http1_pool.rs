@@ -27,7 +27,7 @@ struct Idle<B: Body + 'static> {
     connections: VecDeque<(Box<Http1Connection<B>>, Instant)>,
     /// Whether a task is running that closes connections after the idle timeout.
     has_sweeper: bool,
-    /// The number of pending connects whose requests were cancelled.
+    /// The number of pending connection attempts whose requests were cancelled.
     abandoned: usize,
     /// The requests that wait for the connection of a cancelled request.
     waiting: VecDeque<oneshot::Sender<Result<Connected, ProxyError>>>,
@@ -72,7 +72,7 @@ where
         }
     }
 
-    /// Opens a connection. If the request is cancelled before that, the next request gets the connection.
+    /// Opens a connection for a request. If the request is cancelled before that, the next request gets the connection.
     ///
     /// Clients that cancel their requests therefore do not cost a connection each.
     pub(crate) async fn connect(
@@ -88,7 +88,7 @@ where
         pending.finish().await
     }
 
-    /// Returns a receiver for the connection of a cancelled request, if one is not yet assigned.
+    /// Returns a receiver for an unassigned connection of a cancelled request, if there is one.
     fn wait_for_abandoned(&self) -> Option<oneshot::Receiver<Result<Connected, ProxyError>>> {
         let mut idle = self.lock();
         if idle.abandoned == 0 {
@@ -102,7 +102,7 @@ where
         })
     }
 
-    /// Counts the pending connect of a cancelled request. Returns `false` if there are too many.
+    /// Counts the pending connection attempt of a cancelled request. Returns `false` if there are too many.
     fn begin_abandoned(&self) -> bool {
         let mut idle = self.lock();
         let is_allowed = idle.abandoned < MAX_ABANDONED && self.max_idle > 0;
@@ -178,7 +178,7 @@ where
     }
 }
 
-/// A pending connect for a request, which continues if the request is cancelled.
+/// A pending connection attempt, which continues even if its request is cancelled.
 struct PendingConnect<B>
 where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
@@ -187,7 +187,7 @@ where
     pool: Weak<Pool<B>>,
 }
 
-/// The boxed future of a pending connect.
+/// The boxed future of a pending connection attempt.
 type Connecting = Pin<Box<dyn Future<Output = Result<Connected, ProxyError>> + Send>>;
 
 impl<B> PendingConnect<B>
@@ -210,7 +210,7 @@ where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
     fn drop(&mut self) {
-        // Without a runtime the connect cannot continue.
+        // Without a runtime the connection attempt cannot continue.
         let (Some(connecting), Ok(runtime)) = (self.connecting.take(), Handle::try_current()) else { return };
         let Some(pool) = self.pool.upgrade().filter(|pool| pool.begin_abandoned()) else { return };
         let pool = Arc::downgrade(&pool);
@@ -223,5 +223,5 @@ where
     }
 }
 
-/// The maximum number of pending connects for cancelled requests.
+/// The maximum number of pending connection attempts of cancelled requests.
 const MAX_ABANDONED: usize = 32;

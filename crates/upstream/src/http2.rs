@@ -1,4 +1,4 @@
-//! HTTP/2 to one backend: a pool of connections that all requests of a worker share.
+//! HTTP/2 to one backend: a pool of connections that is shared by all requests of a worker.
 //!
 //! This uses h2 directly. The client of hyper does not expose the number of streams that the backend allows, whether a
 //! request was processed before its connection was closed, and whether a response was complete when its stream was
@@ -36,13 +36,13 @@ use crate::timeouts::Timeouts;
 /// The outcome of a request that was sent through an HTTP/2 pool.
 pub(crate) enum SendOutcome {
     Response(Response<Box<Download>>),
-    /// The backend selected HTTP/1.1 by ALPN, on this connection if one was opened. The request is complete.
+    /// The backend selected HTTP/1.1 by ALPN; contains the connection if one was opened. The request is complete.
     Http1(Option<Box<Connected>>),
     /// The backend requires HTTP/1.1 for this request (`HTTP_1_1_REQUIRED`, RFC 9113 §7). The request is complete.
     NeedsHttp1,
 }
 
-/// A request without a response.
+/// The failure of an HTTP/2 request that received no response.
 pub(crate) struct SendFailure {
     /// Whether the request may be sent to another backend.
     pub(crate) is_retryable: bool,

@@ -14,7 +14,7 @@ use crate::stale_addresses::StaleAddresses;
 /// A DNS resolver for backend host names.
 #[derive(Clone)]
 pub(crate) enum Resolver {
-    /// A resolver that queries name servers, with a cache according to TTL and the last known addresses.
+    /// A resolver that queries name servers, caches addresses for their TTL, and retains the last known addresses.
     Dns(Box<TokioResolver>, StaleAddresses),
     /// The uncached resolver of the C library, for systems without a name server configuration.
     System,
@@ -22,7 +22,7 @@ pub(crate) enum Resolver {
 
 /// The resolved addresses of a host name.
 pub(crate) struct Addresses {
-    /// The resolved addresses, at least one.
+    /// The non-empty list of resolved addresses.
     pub(crate) ips: Vec<IpAddr>,
     /// The time after which no new requests are sent on connections to these addresses.
     pub(crate) expires: Instant,
@@ -66,7 +66,7 @@ impl Addresses {
     fn new(host: &str, ips: impl Iterator<Item = IpAddr>, ttl: Duration) -> Result<Self, ProxyError> {
         let ips: Vec<_> = ips.take(MAX_ADDRESSES).collect();
         if ips.is_empty() {
-            return Err(dns_error(format!("the name {host} has no address")));
+            return Err(dns_error(format!("the host name {host} has no addresses")));
         }
         Ok(Self { ips, expires: Instant::now() + ttl.clamp(MIN_TTL, MAX_TTL) })
     }
@@ -122,7 +122,7 @@ fn dns_error(error: String) -> ProxyError {
 
 /// The timeout of a DNS query if the last known addresses can be used instead. It is less than any connect timeout.
 const STALE_TIMEOUT: Duration = Duration::from_secs(1);
-/// The maximum number of addresses that are used of a host name.
+/// The maximum number of addresses that are used per host name.
 const MAX_ADDRESSES: usize = 16;
 /// The minimum time that resolved addresses are used, if their TTL is shorter. With a TTL of 0, each request would need
 /// a new connection.

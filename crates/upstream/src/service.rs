@@ -35,7 +35,7 @@ pub struct Upstream<B: Body + 'static> {
     pub(crate) state: Arc<UpstreamState<B>>,
 }
 
-/// The state of one upstream: its connections, and settings that it shares with other upstreams.
+/// The state of one upstream: its own connections, and the settings shared with other upstreams.
 pub(crate) struct UpstreamState<B: Body + 'static> {
     pub(crate) settings: Arc<Settings>,
     pub(crate) backends: Vec<BackendPools<B>>,
@@ -50,7 +50,7 @@ pub(crate) struct BackendPools<B: Body + 'static> {
     pub(crate) http2: Arc<http2::Pool>,
 }
 
-/// A backend with its state that all workers share.
+/// A backend, with the state that is shared by all workers.
 pub(crate) struct BackendState {
     pub(crate) config: Backend,
     pub(crate) name: Arc<str>,
@@ -166,7 +166,7 @@ impl<B: Body + 'static> UpstreamState<B> {
         }
     }
 
-    /// Returns the time until the first backend may be available again.
+    /// Returns the time until any backend may be available again.
     pub(crate) fn retry_after(&self) -> Duration {
         let down = self.backends.iter().map(|pools| pools.backend.health.unavailable_for().unwrap_or_default());
         down.min().unwrap_or_default()

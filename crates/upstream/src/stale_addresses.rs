@@ -18,7 +18,7 @@ pub(crate) struct StaleAddresses {
 /// The last known addresses of one host name.
 struct Entry {
     ips: Vec<IpAddr>,
-    /// The time until which no query is sent, after a query without a response.
+    /// The end of the back-off after a query without a response.
     back_off_until: Option<Instant>,
 }
 
@@ -62,7 +62,7 @@ impl StaleAddresses {
     }
 }
 
-/// The time before a new query, after a query without a response.
+/// The duration of the back-off after a query without a response.
 const QUERY_BACK_OFF: Duration = Duration::from_secs(5);
 
 #[cfg(test)]

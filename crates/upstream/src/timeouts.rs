@@ -35,7 +35,7 @@ impl Deadline {
         self.at = at;
     }
 
-    /// Polls the timer. It is ready after the deadline.
+    /// Polls the timer of the deadline. It is ready after the deadline.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             ready!(self.timer.as_mut().poll(cx));

@@ -11,7 +11,7 @@ use crate::body::reader::{BodyPiece, BodyReader};
 use crate::body::store_writer::StoreWriter;
 use crate::coalesce::shared_fetch::END_TIMEOUT;
 
-/// The body of the origin's response, which is copied into the store while a client reads it.
+/// The origin's response body, which is copied into the store while a client reads it.
 ///
 /// If the client leaves after the last byte, a background task waits for the end of the body.
 pub(crate) struct CopiedBody<B> {

@@ -11,7 +11,7 @@ use http_body::{Body, Frame};
 pub enum BodyError<E> {
     /// The body of the inner service failed.
     Inner(E),
-    /// The body is incomplete, although the inner service returned no error for this request.
+    /// The body is incomplete, because a coalesced fetch or the missing part of a stored response failed.
     ///
     /// It is the body of a coalesced fetch, or the missing part of an incomplete stored response.
     Incomplete,

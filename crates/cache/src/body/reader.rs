@@ -1,4 +1,4 @@
-//! A reader of the origin's response body, optionally between stored bytes.
+//! A reader of the origin's response body, and of the stored bytes before and after it.
 
 use std::any::Any;
 use std::pin::Pin;
@@ -24,7 +24,7 @@ pub(crate) struct BodySource<B> {
 }
 
 impl<B> BodySource<B> {
-    /// Creates a source that reads exactly `length` bytes of `body` between stored bytes.
+    /// Creates a source of stored bytes with exactly `length` bytes of `body` between them.
     pub(crate) fn between((before, after): (Vec<Bytes>, Vec<Bytes>), body: B, length: u64) -> Self {
         Self { before, body, length: Some(length), after, is_completion: true }
     }
@@ -68,7 +68,7 @@ fn expected_length<B: Body>(head: &response::Parts, body: &B) -> Option<u64> {
     }
 }
 
-/// Reads a response body for the client and for the store.
+/// A reader of a response body, for the client and for the store.
 ///
 /// After the last announced byte it polls the body again, so that the end is known as early as possible. Only the end that
 /// the body itself reports counts: an HTTP/2 stream that is reset after its last byte is incomplete.
@@ -78,7 +78,7 @@ pub(crate) struct BodyReader<B> {
     /// The number of bytes of the origin's body that have not arrived yet, if known.
     missing: Option<u64>,
     is_completion: bool,
-    /// The result of polling the body after its last announced byte.
+    /// The result of polling the body after the last byte of its declared length.
     peeked: Option<Peeked>,
     has_ended: bool,
     after: IntoIter<Bytes>,
@@ -174,8 +174,8 @@ where
         }
     }
 
-    /// Polls for the end of the origin's body after its last announced byte. Servers stop reading a body after its last
-    /// byte.
+    /// Polls for the end of the origin's body after the last byte of its declared length. Servers stop reading a body
+    /// after its last byte.
     fn peek(&mut self, cx: &mut Context<'_>) {
         if self.origin.is_end_stream() {
             return;
@@ -185,7 +185,7 @@ where
         }
     }
 
-    /// Whether the origin has sent all announced bytes but has not ended the body yet.
+    /// Whether the origin has sent all bytes of the declared length but has not ended the body yet.
     pub(crate) fn awaits_end(&self) -> bool {
         self.missing == Some(0) && !self.has_origin_ended()
     }

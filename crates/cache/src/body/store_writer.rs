@@ -15,7 +15,7 @@ use crate::store::generations::FetchTicket;
 use crate::store::stored_response::StoredResponse;
 use crate::store::write_budget::Reservation;
 
-/// Collects the bytes of a response body, and stores the response when the body has ended.
+/// A writer that collects the bytes of a response body, and stores the response when the body ends.
 ///
 /// If it is dropped earlier, it stores the bytes that have arrived as an incomplete response, provided that the rest can be
 /// requested later (RFC 9111 §3.3).
@@ -33,7 +33,7 @@ pub(crate) struct StoreWriter {
     length: u64,
     copy: BytesMut,
     trailers: Option<Box<HeaderMap>>,
-    /// The leader of the fetch, whose followers receive the copied bytes.
+    /// The leader of the fetch, if the copied bytes are shared with followers.
     leader: Option<Leader>,
     /// Whether the received bytes can be stored as an incomplete response if the body is aborted.
     stores_part: bool,
@@ -41,7 +41,7 @@ pub(crate) struct StoreWriter {
 }
 
 impl StoreWriter {
-    /// Creates a writer, or returns `None` if the response is known not to be storable.
+    /// Creates a writer, or returns `None` if it is already certain that the response cannot be stored.
     ///
     /// It can't be stored if the resource was invalidated after the request, if the body is too large, or if the memory for
     /// concurrent writes is used up.
@@ -165,14 +165,14 @@ impl StoreWriter {
         is_storable
     }
 
-    /// Sets whether the origin has sent all announced bytes but has not ended the body yet.
+    /// Sets whether the origin has sent all bytes of the declared length but has not ended the body yet.
     ///
     /// Until it ends, the bytes are not stored at all: neither as a complete response nor as a part.
     pub(crate) fn set_awaits_end(&mut self, awaits_end: bool) {
         self.awaits_end = awaits_end;
     }
 
-    /// Whether all announced bytes of the body have arrived. The body may not have ended.
+    /// Whether all bytes of the body's declared length have arrived. The body may not have ended.
     pub(crate) fn is_complete(&self) -> bool {
         self.expected_length == Some(self.length)
     }

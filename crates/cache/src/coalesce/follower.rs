@@ -102,7 +102,7 @@ impl Fetch {
         self.config.store.in_flight().join(name.into(), self.ticket, self.request_time)
     }
 
-    /// Builds a follower's response from the response of the leader or of another request.
+    /// Builds a follower's response from the leader's response, or from a response stored in the meantime.
     pub(crate) fn serve_coalesced<B>(&self, stored: &StoredResponse) -> Response<ResponseBody<B>> {
         self.config.store.count_coalesced();
         let age = stored.freshness.current_age(self.config.clock.now());
@@ -114,7 +114,7 @@ impl Fetch {
         Member::forwarded(self.reason).coalesced()
     }
 
-    /// Whether the response to another request is usable for the follower.
+    /// Whether the follower can be served with the response to another request.
     // RFC 9111 §4
     fn can_be_served_by(&self, stored: &StoredResponse) -> bool {
         let now = stored.freshness_now(self.config.clock.now());

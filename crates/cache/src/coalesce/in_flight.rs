@@ -185,7 +185,7 @@ mod tests {
         fetches.join("k".into(), ticket(), now)
     }
 
-    /// Returns a ticket that is equivalent to all other tickets in a test without invalidations.
+    /// Returns a fetch ticket for a test without invalidations.
     fn ticket() -> FetchTicket {
         static GENERATIONS: std::sync::OnceLock<Generations> = std::sync::OnceLock::new();
         GENERATIONS.get_or_init(Generations::default).ticket("k")

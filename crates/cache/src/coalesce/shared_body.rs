@@ -9,7 +9,7 @@ use http_body::{Frame, SizeHint};
 use crate::body::error::BodyError;
 use crate::coalesce::shared_fetch::{End, Follower, Next};
 
-/// The body of a shared fetch, from the perspective of one client.
+/// The body of a shared fetch, as one client receives it.
 pub(crate) struct SharedBody {
     follower: Follower,
     /// Whether this is the leader's body, which continues even if the response cannot be shared.
@@ -24,7 +24,7 @@ pub(crate) struct SharedBody {
 }
 
 impl SharedBody {
-    /// Creates a body, with its `length` in bytes if known.
+    /// Creates the body for one client, with the `length` in bytes if known.
     pub(crate) fn new(follower: Follower, is_leader: bool, length: Option<u64>) -> Self {
         Self { follower, is_leader, chunks: 0, bytes: 0, length, trailers: None, has_ended: false }
     }

@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 
 use crate::store::stored_response::StoredResponse;
 
-/// An in-flight fetch that several requests share.
+/// An in-flight fetch that is shared by several requests.
 #[derive(Default)]
 pub(crate) struct SharedFetch {
     state: Mutex<State>,
@@ -29,7 +29,7 @@ pub(crate) trait BodyTransfer: Send {
     /// body.
     fn poll_transfer(&mut self, fetch: &SharedFetch, cx: &mut Context<'_>) -> Poll<()>;
 
-    /// Whether all announced bytes of the body have arrived, but not its end.
+    /// Whether all bytes of the declared length have arrived, but not the end of the body.
     fn awaits_end(&self) -> bool;
 }
 
@@ -38,7 +38,7 @@ pub(crate) trait BodyTransfer: Send {
 pub(crate) struct State {
     pub(crate) stage: Stage,
     pub(crate) chunks: Vec<Bytes>,
-    /// The outcome of the body, which the leader also receives for a response that cannot be shared.
+    /// The outcome of the body, which the leader receives even if the response cannot be shared.
     pub(crate) end: Option<End>,
     pub(crate) trailers: Option<HeaderMap>,
     followers: usize,
@@ -53,7 +53,7 @@ pub(crate) enum Stage {
     /// The response head has not arrived, so it is unknown whether the response can be shared.
     #[default]
     Pending,
-    /// The response is shared while its body arrives; the stored head includes the body length. The chunks follow.
+    /// The response is shared while its body arrives. The stored head includes the body length. The chunks follow.
     Streaming(Arc<StoredResponse>),
     /// The complete response is available to the followers.
     Complete(Arc<StoredResponse>),
@@ -80,7 +80,7 @@ impl SharedFetch {
         woken.into_iter().for_each(Waker::wake);
     }
 
-    /// Sets the transfer of the body, which the followers then poll.
+    /// Sets the transfer of the body, so that the followers can poll it.
     pub(crate) fn start_transfer(&self, transfer: Box<dyn BodyTransfer>) {
         *lock(&self.transfer) = Some(transfer);
         self.update(|_| {});
@@ -237,7 +237,7 @@ impl Drop for Follower {
     }
 }
 
-/// Reads the end of a body after all clients have received its data and disconnected.
+/// Waits for the end of a body after all clients have received its data and disconnected.
 async fn read_end(fetch: Arc<SharedFetch>, mut transfer: Box<dyn BodyTransfer>) {
     let end = std::future::poll_fn(|cx| {
         while transfer.awaits_end() {
@@ -248,5 +248,5 @@ async fn read_end(fetch: Arc<SharedFetch>, mut transfer: Box<dyn BodyTransfer>) 
     let _ = tokio::time::timeout(END_TIMEOUT, end).await;
 }
 
-/// The maximum time to wait for the end of a body after its last announced byte.
+/// The maximum time to wait for the end of a body after the last byte of its declared length.
 pub(crate) const END_TIMEOUT: Duration = Duration::from_secs(5);

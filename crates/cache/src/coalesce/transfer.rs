@@ -10,8 +10,8 @@ use crate::body::reader::BodyReader;
 use crate::body::store_writer::StoreWriter;
 use crate::coalesce::shared_fetch::{BodyTransfer, End, SharedFetch};
 
-/// Reads the origin's response body for the clients of a shared fetch. The writer shares the chunks; without one, they
-/// are shared with the leader only.
+/// A transfer that reads the origin's response body for the clients of a shared fetch. The writer shares the chunks;
+/// without one, they are shared with the leader only.
 pub(crate) struct SharedTransfer<B> {
     reader: BodyReader<B>,
     writer: Option<StoreWriter>,

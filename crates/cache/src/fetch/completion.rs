@@ -220,7 +220,7 @@ fn position(part: &StoredResponse) -> (u64, u64) {
     part.part.as_ref().map_or((0, 0), StoredRange::range)
 }
 
-/// Returns the part of `first` to `last` that remains after removing stored ranges from both ends, if any.
+/// Returns the range from `first` to `last` without the stored ranges at its ends, if it is not empty.
 fn missing_range(
     stored: impl DoubleEndedIterator<Item = (u64, u64)> + Clone,
     first: u64,

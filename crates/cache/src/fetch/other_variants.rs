@@ -15,7 +15,7 @@ use crate::policy::vary::Codings;
 use crate::store::resource::Resource;
 use crate::store::stored_response::StoredResponse;
 
-/// Returns the stored variants whose entity tags the forwarded request can list, most used first.
+/// Returns the stored variants whose entity tags the forwarded request can contain, most used first.
 pub(crate) fn candidates(
     resource: &Resource,
     request: &HeaderMap,
@@ -77,7 +77,7 @@ fn strong_tag(variant: &StoredResponse) -> Option<&[u8]> {
     variant.validators.strong_tag().filter(|_| is_representation).map(HeaderValue::as_bytes)
 }
 
-/// Whether a variant neither was requested with credentials nor varies by them.
+/// Whether a variant is independent of credentials: neither requested with them nor varying by them.
 fn is_independent_of_credentials(variant: &StoredResponse) -> bool {
     !variant.has_request_credentials && !variant.selecting_fields.fields().any(|(name, _)| is_credential(name))
 }

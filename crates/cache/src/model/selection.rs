@@ -22,7 +22,7 @@ use crate::store::stored_response::StoredResponse;
 
 const NOW: u64 = 1_700_000_000;
 
-/// The parsed meaning of each request field, by field name.
+/// The parsed value of each request field, by field name.
 type Meanings = BTreeMap<&'static str, Meaning>;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ enum Meaning {
     List(Vec<&'static str>),
 }
 
-/// A request, with its header fields and their meanings.
+/// A request with its parsed header fields.
 #[derive(Clone, Debug)]
 struct SpelledRequest {
     meanings: Meanings,
@@ -84,7 +84,7 @@ impl Stored {
     }
 }
 
-/// Returns the matching response with the newest `Date`, and the last stored one among equal dates.
+/// Returns the matching response with the newest `Date`, or among equal dates the one stored last.
 fn selected(stored: &[Stored], request: &Meanings) -> Option<usize> {
     let mut best: Option<usize> = None;
     for (at, candidate) in stored.iter().enumerate() {

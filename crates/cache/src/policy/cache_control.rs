@@ -73,7 +73,7 @@ pub(crate) fn delta_seconds(digits: &[u8]) -> Option<u64> {
 pub(crate) struct Directives<'a> {
     values: ValueIter<'a, HeaderValue>,
     rest: &'a [u8],
-    /// The maximum number of list members that are still read, including invalid members.
+    /// The maximum number of list members that remain to be read, including invalid members.
     remaining: usize,
 }
 

@@ -40,7 +40,7 @@ fn rfc850_date(text: &[u8]) -> Option<u64> {
     seconds(century + year, month(&[*m, *o, *n])?, decimal(&[*d, *e])?, time_in_gmt(time)?)
 }
 
-/// Parses a date in the obsolete asctime format, such as `Sun Nov 6 08:49:37 1994`. .
+/// Parses a date in the obsolete asctime format, such as `Sun Nov 6 08:49:37 1994`.
 fn asctime_date(text: &[u8]) -> Option<u64> {
     let rest = text.get(3..).filter(|_| is_day_name(&text[..3]))?;
     let [b' ', m, o, n, b' ', d, e, b' ', rest @ ..] = rest else {
@@ -85,7 +85,7 @@ fn decimal(digits: &[u8]) -> Option<u64> {
     digits.iter().try_fold(0, |sum, digit| digit.is_ascii_digit().then(|| sum * 10 + u64::from(digit - b'0')))
 }
 
-/// Returns the seconds since the Unix epoch, or `None` for an invalid date or one before the epoch.
+/// Returns the seconds since the Unix epoch, or `None` if the date is invalid or before the epoch.
 fn seconds(year: u64, month: u64, day: u64, time: u64) -> Option<u64> {
     let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let lengths = [31, if leap(year) { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];

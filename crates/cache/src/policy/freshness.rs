@@ -154,7 +154,7 @@ fn freshness_lifetime(
     (0, Basis::Missing)
 }
 
-/// Whether a status code is heuristically cacheable (RFC 9110 §15.1); 206 is excluded here.
+/// Whether a status code other than 206 is heuristically cacheable (RFC 9110 §15.1).
 pub(crate) fn is_heuristically_cacheable(status: StatusCode) -> bool {
     matches!(status.as_u16(), 200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501)
 }
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn heuristic_lifetime_is_a_tenth_of_the_age_of_the_response_up_to_a_day() {
+    fn heuristic_lifetime_is_a_tenth_of_the_time_since_last_modified_up_to_a_day() {
         // RFC 9111 §4.2.2
         let modified = |ago: i64| headers(&[("last-modified", day(-ago)), ("date", day(0))]);
         assert_eq!(freshness(200, &modified(1000)).freshness_lifetime, 100);

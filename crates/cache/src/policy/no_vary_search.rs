@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn combines_no_vary_search_field_lines_to_one_dictionary() {
+    fn combines_no_vary_search_field_lines_into_one_dictionary() {
         assert_eq!(variance(&["key-order", "params=(\"a\")"]), variance(&["params=(\"a\" \"a\"), key-order"]));
     }
 

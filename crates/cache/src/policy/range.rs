@@ -1,4 +1,4 @@
-//! The complete response, because `Range` is missing, malformed, excessive or has an unknown unit.
+//! The range that a request selects, and the range of a stored partial response (RFC 9110 §14).
 
 use http::HeaderMap;
 use http::header;
@@ -8,8 +8,7 @@ use crate::memory_size::allocation;
 /// The requested range, relative to a complete response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RequestedRange {
-    /// The whole response: `Range` is absent, malformed, of another unit, or asks for too much, and a server may ignore
-    /// these.
+    /// The complete response, because `Range` is missing, malformed, excessive or has an unknown unit.
     Whole,
     /// The bytes from `first` to `last`, inclusive.
     Single { first: u64, last: u64 },
@@ -158,7 +157,7 @@ impl StoredRange {
         self.complete_length
     }
 
-    /// Returns the first and last positions within the part that serve a request, if the part contains the range.
+    /// Returns the positions of the requested range within the stored part, if the part contains that range.
     /// `available` is the length of its body.
     // RFC 9111 §3.3
     pub(crate) fn select(&self, request: &HeaderMap, available: u64) -> Option<(u64, u64)> {

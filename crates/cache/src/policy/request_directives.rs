@@ -19,7 +19,7 @@ pub(crate) struct RequestDirectives {
 }
 
 impl RequestDirectives {
-    /// Removes the directives that demand a newer response than a fresh stored one.
+    /// Removes the directives that a fresh response may not satisfy: `no-cache`, `max-age`, `min-fresh`.
     pub(crate) fn without_freshness_demands(self) -> Self {
         Self { no_cache: false, max_age: None, min_fresh: None, ..self }
     }

@@ -50,7 +50,7 @@ impl Reuse {
     }
 }
 
-/// The kind of a failure of the origin.
+/// A kind of origin failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
     /// The origin was unreachable or did not respond.
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn stale_responses_replace_origin_failures_unless_a_directive_forbids_it() {
+    fn serves_stale_responses_instead_of_failures_unless_forbidden() {
         // RFC 9111 §4.2.4, RFC 5861 §4
         for (response, age, directives, unreachable, server_error) in [
             ("max-age=60", 90, "", true, false),

@@ -66,7 +66,7 @@ pub(crate) fn invalidated_groups(headers: &HeaderMap, origin: &str, key: TagKey)
 pub(crate) struct TagKey([u8; 16]);
 
 impl TagKey {
-    /// Creates a tag key from a secret, which can be persistent.
+    /// Creates a tag key from a secret, such as one that persists across restarts.
     pub(crate) const fn new(secret: [u8; 16]) -> Self {
         Self(secret)
     }

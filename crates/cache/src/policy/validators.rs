@@ -168,7 +168,7 @@ fn opaque(tag: &[u8]) -> &[u8] {
 /// body that it has already.
 const MAX_TAGS: usize = 64;
 
-/// Returns the first entity tags in an `If-None-Match` value, up to a maximum. Unlike in other lists, a backslash is
+/// Returns the entity tags in an `If-None-Match` value, up to a maximum number. Unlike in other lists, a backslash is
 /// not an escape.
 fn entity_tags(mut list: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {

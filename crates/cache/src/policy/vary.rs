@@ -160,7 +160,7 @@ fn digest<'a>(values: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
 
 /// The registered content codings that a client accepts (RFC 9110 §12.5.3).
 pub(crate) struct Codings {
-    /// The codings in alphabetical order without duplicates, each with its shortest quality value.
+    /// The codings in alphabetical order without duplicates, each with its quality value in the shortest form.
     pub(crate) text: Vec<u8>,
     /// Whether `Accept-Encoding` has unregistered members, which the origin could interpret. The origin must then get
     /// `text`, or a client could choose the response that others get.
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn vary_treats_equivalent_accept_encoding_values_as_equal() {
+    fn vary_matches_equivalent_accept_encoding_values() {
         for equivalent in [
             "gzip, deflate, br",
             "br,gzip,deflate",

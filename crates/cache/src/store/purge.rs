@@ -10,7 +10,8 @@ use crate::store::resource::Resource;
 use crate::store::stored_response::StoredResponse;
 
 impl CacheStore {
-    /// Removes the resources that `purge` selects from memory and from the second-level store. Returns their number.
+    /// Removes the resources selected by `purge`, both from memory and from the second-level store. Returns their
+    /// number.
     ///
     /// In-flight fetches of these resources are not stored.
     pub fn purge(&self, purge: &Purge) -> u64 {
@@ -23,7 +24,8 @@ impl CacheStore {
         self.purge_where(|key| purge.matches(key))
     }
 
-    /// Removes the resources whose URL `is_selected` selects, like [`CacheStore::purge`]. Returns their number.
+    /// Removes the resources for whose URL `is_selected` returns `true`, like [`CacheStore::purge`]. Returns their
+    /// number.
     ///
     /// The URL is absolute and normalised. A `#` begins what the cache appends to it, such as for equivalent queries.
     pub fn purge_where(&self, is_selected: impl Fn(&str) -> bool) -> u64 {
@@ -59,7 +61,7 @@ impl CacheStore {
         selected.len() as u64 + self.remove_from_tier_if(|_, tags| tags.contains(&tag), &counted)
     }
 
-    /// Marks the resources that `purge` selects as stale (soft purge). Returns their number.
+    /// Marks the resources selected by `purge` as stale (soft purge). Returns their number.
     ///
     /// A stale response is validated before it is used again. Meanwhile, `stale-while-revalidate` can allow its use, and it can be
     /// served if the origin fails. In-flight fetches of these resources are not stored. Resources that are only in the [second-level
@@ -107,8 +109,8 @@ impl CacheStore {
         }
     }
 
-    /// Marks the resources whose URL `is_selected` selects as stale, like [`CacheStore::soft_purge`]. Returns their
-    /// number.
+    /// Soft-purges the resources for whose URL `is_selected` returns `true`, like [`CacheStore::soft_purge`]. Returns
+    /// their number.
     ///
     /// See [`CacheStore::purge_where`] for the URL.
     pub fn soft_purge_where(&self, is_selected: impl Fn(&str) -> bool) -> u64 {

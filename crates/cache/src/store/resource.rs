@@ -73,7 +73,7 @@ impl Resource {
         most_recent(whole.filter(|variant| variant.selecting_fields.matches(&mut request)))
     }
 
-    /// Whether a part of the response that matches a request is stored.
+    /// Whether a partial response that matches a request is stored.
     pub(crate) fn has_part(&self, request: &HeaderMap) -> bool {
         let mut request = RequestFields::new(request);
         let is_selected =

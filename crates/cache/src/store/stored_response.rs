@@ -277,7 +277,7 @@ impl StoredResponse {
         self.content_length()?.to_str().ok()?.parse().ok()
     }
 
-    /// Whether the response is permitted to serve a request.
+    /// Whether the response may be used for a request.
     ///
     /// A response without caching fields does not serve a client with credentials: the origin may have a response with the same
     /// `Last-Modified` for that client.
@@ -286,7 +286,7 @@ impl StoredResponse {
         is_permitted && !request_specific.is_some_and(|is_specific| is_specific(&self.headers))
     }
 
-    /// Returns the age and the remaining lifetime.
+    /// Returns the age and the remaining lifetime of the response.
     pub(crate) fn freshness_now(&self, now: Timestamp) -> FreshnessNow {
         let freshness_now = self.freshness.at(now);
         match self.is_marked_stale() {

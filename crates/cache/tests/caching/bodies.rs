@@ -260,7 +260,7 @@ async fn does_not_store_an_incomplete_body_after_the_client_disconnects() {
 }
 
 #[tokio::test]
-async fn stores_a_body_that_the_server_reads_only_up_to_content_length() {
+async fn stores_a_body_that_is_read_only_up_to_content_length() {
     for field in [("x", "1"), ("range", "bytes=0-99")] {
         let harness = Harness::new();
         harness.respond_with_body(200, &[FRESH, ("content-length", "5")], Frames::data(&["hel", "lo"]));
@@ -307,7 +307,7 @@ async fn limits_the_time_to_wait_for_the_end_of_a_body() {
     }
 }
 
-/// Reads `count` frames of a response and then drops its body, as a server does after the announced length.
+/// Reads `count` frames of a response body and then drops it, as a server does after `Content-Length` bytes.
 async fn read_frames(harness: &Harness, (name, value): (&str, &str), count: usize) {
     let request = Request::get("http://example.org/a").header(name, value).body(Full::default()).unwrap();
     let mut body = harness.service.clone().oneshot(request).await.unwrap().into_body();

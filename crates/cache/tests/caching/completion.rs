@@ -176,7 +176,7 @@ async fn repeats_the_original_request_if_the_response_for_the_missing_range_is_u
 }
 
 #[tokio::test]
-async fn repeats_a_range_request_with_the_range_of_the_client() {
+async fn repeated_range_request_contains_the_range_field_of_the_client() {
     let harness = harness();
     store_part(&harness, "0-4").await;
     harness.respond(206, &[FRESH, ("etag", "\"v2\""), ("content-range", "bytes 5-7/10")], "fgh");
@@ -263,7 +263,7 @@ async fn does_not_complete_partial_responses_without_a_strong_validator() {
 }
 
 #[tokio::test]
-async fn forwards_a_request_unchanged_if_no_partial_response_can_serve_it() {
+async fn requests_that_partial_responses_cannot_serve_are_forwarded_unchanged() {
     for (method, fields, why) in [
         ("GET", &[("if-none-match", "\"v0\"")][..], "a condition of the client"),
         ("GET", &[("if-modified-since", MODIFIED.1)], "a condition of the client"),

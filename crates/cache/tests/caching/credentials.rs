@@ -20,7 +20,7 @@ async fn picture(harness: &Harness, headers: &[(&str, &str)]) -> ClientResponse 
 }
 
 #[tokio::test]
-async fn does_not_store_responses_without_cache_control_to_requests_with_credentials() {
+async fn does_not_store_responses_without_caching_fields_for_requests_with_credentials() {
     for heuristic in [false, true] {
         for credential in CREDENTIALS {
             let harness = Harness::with(|layer| layer.heuristic_freshness(heuristic));
@@ -44,7 +44,7 @@ async fn does_not_store_responses_without_cache_control_to_requests_with_credent
 }
 
 #[tokio::test]
-async fn revalidates_responses_without_cache_control_before_each_reuse() {
+async fn revalidates_responses_without_caching_fields_before_each_reuse() {
     let harness = Harness::new();
     harness.respond(200, &PICTURE, "picture");
     assert_eq!(picture(&harness, &[]).await.cache_status(), "rproxy; fwd=uri-miss; stored");

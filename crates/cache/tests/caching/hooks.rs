@@ -30,7 +30,7 @@ async fn query_rules_do_not_change_the_forwarded_query() {
 }
 
 #[tokio::test]
-async fn purging_a_url_removes_the_responses_whose_custom_cache_key_is_that_url() {
+async fn purge_by_url_removes_the_response_whose_custom_key_equals_the_url() {
     let harness = Harness::with(|layer| {
         layer.key(|head, url| match head.headers.get("x-tenant") {
             Some(tenant) => url.replacen("//", &format!("//{}.", tenant.to_str().unwrap_or_default()), 1),

@@ -42,7 +42,7 @@ const PLAIN: Case = Case {
     another_variant: false,
 };
 
-/// A reason for a difference: its name, a condition, an example, and whether this cache uses the response.
+/// A known difference: its name, a condition, an example, and whether this cache uses the response.
 type Reason = (&'static str, fn(&Case) -> bool, fn() -> Case, bool);
 
 const REASONS: &[Reason] = &[

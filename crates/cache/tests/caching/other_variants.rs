@@ -1,4 +1,4 @@
-//! The validation of other variants: RFC 9111 §4.3.1.
+//! Tests of validation with the entity tags of other variants (RFC 9111 §4.3.1).
 
 use crate::harness::*;
 
@@ -8,7 +8,7 @@ fn harness() -> Harness {
     Harness::with(|layer| layer.empty_body(Full::<Bytes>::default))
 }
 
-/// Stores the variant of a resource for a language.
+/// Stores a variant of a resource for a language.
 async fn store(harness: &Harness, language: &str, etag: &str, body: &'static str) {
     harness.respond(200, &[FRESH, VARY, ("etag", etag), ("x", "1")], body);
     assert_eq!(harness.get(&[("accept-language", language)]).await.body, body);
@@ -168,7 +168,7 @@ async fn does_not_send_ambiguous_or_client_specific_entity_tags() {
 }
 
 #[tokio::test]
-async fn does_not_send_an_entity_tag_that_two_representations_share() {
+async fn does_not_send_an_entity_tag_shared_by_two_representations() {
     let harness = harness();
     store(&harness, "en", "\"same\"", "hello").await;
     store(&harness, "de", "\"same\"", "guten Tag").await;

@@ -1,4 +1,4 @@
-//! Purge and soft purge.
+//! Tests of purge and soft purge, and of invalidation by cache groups.
 
 use crate::harness::*;
 

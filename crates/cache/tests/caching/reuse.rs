@@ -55,7 +55,7 @@ async fn stores_variants_of_a_resource_separately() {
 }
 
 #[tokio::test]
-async fn ignores_request_directives_that_would_bypass_a_fresh_response() {
+async fn request_directives_do_not_bypass_a_fresh_response_by_default() {
     let harness = Harness::new();
     harness.respond(200, &[FRESH, ETAG], "hello");
     harness.get(&[]).await;

@@ -172,7 +172,7 @@ async fn does_not_write_short_lived_responses_to_the_second_level_store() {
 }
 
 #[tokio::test]
-async fn serves_responses_evicted_from_memory_from_the_second_level_store() {
+async fn second_level_store_serves_responses_evicted_from_memory() {
     let tier = MemoryTier::default();
     let origin = Origin::default();
     let store = CacheStore::in_memory(10_000).with_tier(tier.clone());

@@ -43,7 +43,7 @@ async fn cache_hit_includes_the_stored_trailer_section() {
 }
 
 #[tokio::test]
-async fn range_of_a_cache_hit_has_no_trailer_section() {
+async fn partial_response_from_the_cache_has_no_trailer_section() {
     let harness = Harness::new();
     harness.respond_with_body(200, &[FRESH], with_trailers(&["hello"], &[("x-sum", "1")]));
     collect(&harness, "GET", &[]).await;

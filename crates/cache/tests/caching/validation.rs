@@ -122,7 +122,7 @@ async fn forwards_the_precondition_of_a_request_that_is_not_coalesced() {
 }
 
 #[tokio::test]
-async fn conditional_request_of_a_client_causes_a_complete_response_to_be_stored() {
+async fn conditional_request_stores_the_complete_response() {
     // RFC 9111 §4.3.2: the condition is evaluated against the origin's new response.
     for (condition, has_it) in [
         (("if-none-match", ETAG.1), true),
@@ -147,7 +147,7 @@ async fn conditional_request_of_a_client_causes_a_complete_response_to_be_stored
 }
 
 #[tokio::test]
-async fn responds_with_304_if_the_client_has_the_current_uncacheable_response() {
+async fn precondition_for_an_uncacheable_response_results_in_304() {
     let harness = Harness::new();
     for asked in [false, true] {
         harness.respond(if asked { 304 } else { 200 }, &[("cache-control", "private"), ETAG], "hello");

@@ -261,7 +261,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Decodes `input` in pieces of `piece` bytes. Returns data, trailer section, whether the body ended, and the
+    /// Decodes `input` in segments of `piece` bytes. Returns data, trailer section, whether the body ended, and the
     /// remaining length.
     fn decoded(framing: Framing, input: &[u8], piece: usize) -> Result<(Vec<u8>, HeaderMap, bool, usize), Malformed> {
         let mut decoder = Decoder::new(framing);

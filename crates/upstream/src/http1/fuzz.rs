@@ -7,7 +7,7 @@ use http::{Method, StatusCode};
 use super::body::Decoder;
 use super::head::{self, Framing};
 
-/// Asserts that a response head is parsed identically in one or several pieces and has consistent framing.
+/// Asserts that a split response head is parsed like an unsplit one and has consistent framing.
 pub fn response_head(bytes: &[u8]) {
     let Some((choice, bytes)) = bytes.split_first() else { return };
     let method = if choice & 1 == 0 { Method::GET } else { Method::HEAD };
@@ -33,7 +33,7 @@ pub fn response_head(bytes: &[u8]) {
 /// The result of parsing a response head, with the length of the head. `None` means that the head is incomplete.
 type Read = Option<Result<(StatusCode, HeaderMap, Framing, bool, usize), ()>>;
 
-/// Parses a response head that arrives in pieces of `piece` bytes.
+/// Parses a response head that arrives in segments of `piece` bytes.
 fn read(bytes: &[u8], piece: usize, method: &Method) -> Read {
     let mut input = BytesMut::new();
     for (number, part) in bytes.chunks(piece.max(1)).enumerate() {
@@ -51,7 +51,7 @@ fn read(bytes: &[u8], piece: usize, method: &Method) -> Read {
     None
 }
 
-/// Asserts that a body is decoded identically in one or several pieces, and as a simple reference decoder does.
+/// Asserts that a split body is decoded like an unsplit one, and as a reference decoder does.
 pub fn response_body(bytes: &[u8]) {
     let [choice, piece, bytes @ ..] = bytes else { return };
     let framing = match choice % 4 {
@@ -60,14 +60,14 @@ pub fn response_body(bytes: &[u8]) {
         _ => Framing::Close,
     };
     let complete = decode(framing, bytes, bytes.len());
-    let in_pieces = decode(framing, bytes, usize::from(*piece));
-    assert_eq!(complete, in_pieces, "decoding {framing:?} in pieces of {piece} bytes changes the result");
+    let in_segments = decode(framing, bytes, usize::from(*piece));
+    assert_eq!(complete, in_segments, "a body with framing {framing:?} in segments of {piece} bytes");
     if let (Framing::Chunked, Some((data, true, length))) = (framing, complete) {
         assert_eq!(decode_chunked(bytes), Some((data, length)));
     }
 }
 
-/// Decodes a body in pieces, and returns its data, whether it has ended, and its encoded length. Returns `None` for a
+/// Decodes a body in segments, and returns its data, whether it has ended, and its encoded length. Returns `None` for a
 /// malformed body.
 fn decode(framing: Framing, bytes: &[u8], piece: usize) -> Option<(Vec<u8>, bool, usize)> {
     let (mut decoder, mut input, mut data) = (Decoder::new(framing), BytesMut::new(), Vec::new());

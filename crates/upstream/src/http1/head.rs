@@ -278,7 +278,7 @@ pub(crate) fn is_bodiless(status: StatusCode, method: &Method) -> bool {
         || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
-/// Returns the value of `Content-Length` (RFC 9110 §8.6), which can be repeated with the same digits.
+/// Returns the value of `Content-Length` (RFC 9110 §8.6), and accepts identical repeated values.
 pub(crate) fn content_length(headers: &mut HeaderMap) -> Result<Option<u64>, Malformed> {
     // If there are as many values as names, no field is repeated, which makes one lookup enough for most responses.
     if headers.len() == headers.keys_len() {
@@ -492,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn parsing_a_response_head_leaves_the_body_in_the_buffer() {
+    fn parses_a_response_head_without_consuming_the_bytes_that_follow() {
         let head = "HTTP/1.1 200 OK\r\nx-a: 1\r\nx-a: 2\r\n\r\n";
         for end in 0..head.len() {
             assert!(parsed(Method::GET, &head[..end]).unwrap().is_none(), "{end}");

@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn opens_no_stream_after_the_dns_ttl_of_the_backend_address() {
+    fn opens_no_stream_on_a_connection_whose_dns_ttl_has_expired() {
         let now = Instant::now();
         let mut connections = Connections::default();
         connections.add('a', None, Some(now + MINUTE), 9, now);

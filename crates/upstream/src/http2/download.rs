@@ -24,7 +24,7 @@ pub(crate) struct Download {
     /// The remaining length of the body in bytes, if known.
     left: Option<u64>,
     timeouts: Timeouts,
-    /// Created when the body is pending for the first time.
+    /// The deadline for the next frame, created when the body first returns `Poll::Pending`.
     deadline: Option<Deadline>,
 }
 
@@ -37,7 +37,7 @@ pub(super) enum Length {
     Unknown,
 }
 
-/// The receiving side of an HTTP/2 stream.
+/// The receive half of an HTTP/2 stream.
 struct Stream {
     recv: RecvStream,
     phase: Phase,

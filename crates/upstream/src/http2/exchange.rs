@@ -20,13 +20,13 @@ use crate::error::{BoxError, ProxyError, ProxyErrorKind};
 use crate::http1::{MAX_FIELDS, MAX_INTERIM_RESPONSES, Malformed, content_length, is_bodiless};
 use crate::timeouts::{Deadline, Timeouts};
 
-/// A request without a response.
+/// The failure of an HTTP/2 request that received no response.
 pub(crate) enum SendError {
     /// The backend did not process the request (RFC 9113 §6.8, §8.7).
     Unprocessed { reason: UnprocessedReason, error: ProxyError },
     /// The connection or the stream was closed before the response head was received.
     Closed { is_stream_error: bool, error: ProxyError },
-    /// A failure that another connection would not prevent.
+    /// The request failed for a reason that another connection would not resolve.
     Failed(ProxyError),
 }
 

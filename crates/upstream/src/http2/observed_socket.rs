@@ -35,7 +35,7 @@ pub(super) struct Traffic {
     stream_window: AtomicU32,
     /// The number of bytes of the send window that are reserved for in-flight requests.
     reserved: AtomicU64,
-    /// The in-flight streams, each with whether END_STREAM was received on it.
+    /// The in-flight streams, each with a flag that is set when END_STREAM is received.
     streams: Mutex<HashMap<u32, bool>>,
 }
 
@@ -124,7 +124,7 @@ impl Traffic {
         content.min(stream.into()).min(self.largest_send_window())
     }
 
-    /// Returns the number of bytes that the backend buffers before it reads any.
+    /// Returns the largest observed send window of the connection in bytes.
     pub(super) fn largest_send_window(&self) -> u64 {
         self.largest_send_window.load(Relaxed).try_into().unwrap_or(0)
     }
@@ -199,7 +199,7 @@ pub(super) struct ObservedSocket<T> {
     received: FrameScanner,
     sent: FrameScanner,
     settings: Settings,
-    /// The received bytes of a number that is not complete yet.
+    /// The received bytes of a 31-bit number that has not arrived completely.
     number: Vec<u8>,
     /// Whether the field block that is being received ends its stream.
     is_last_block: bool,

@@ -23,7 +23,7 @@ use crate::error::{ProxyError, ProxyErrorKind};
 use crate::retry_budget::RetryBudget;
 use crate::service::BackendState;
 
-/// A pool of HTTP/2 connections that all requests of a worker to one backend share. Connections are opened when more
+/// A pool of HTTP/2 connections to one backend, shared by all requests of a worker. Connections are opened when more
 /// streams are needed.
 pub(crate) struct Pool {
     settings: Arc<Settings>,
@@ -36,7 +36,7 @@ pub(crate) struct Pool {
 /// An acquired HTTP/2 stream or HTTP/1.1 connection for a request.
 pub(crate) enum Acquired {
     Stream(StreamPermit),
-    /// The backend selected HTTP/1.1, on this connection if there is one.
+    /// The backend selected HTTP/1.1; contains the connection for one of the requests.
     Http1(Option<Box<Connected>>),
 }
 
@@ -205,7 +205,7 @@ impl Pool {
         self.change(|state| state.connections.set_limit(id, limit));
     }
 
-    /// Opens no more streams on a connection.
+    /// Stops opening streams on a connection.
     pub(super) fn drain(self: &Arc<Self>, id: ConnectionId) {
         let _done = self.change(|state| state.connections.drain(id));
     }
@@ -232,8 +232,8 @@ impl Pool {
         is_left
     }
 
-    /// Changes the state of the pool. Then grants available streams to waiting requests, and opens connections for the
-    /// others.
+    /// Applies `change` to the state of the pool. Then grants available streams to waiting requests, and opens
+    /// connections for the others.
     fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut State<AcquireResult>) -> T) -> T {
         let (changed, grants, connects) = {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -262,7 +262,7 @@ impl Pool {
         StreamPermit { connection, id, is_first, reservation, pool: Arc::downgrade(self) }
     }
 
-    /// Processes the outcome of a connect to the backend.
+    /// Processes the outcome of a connection attempt.
     fn finish_connect(self: &Arc<Self>, connected: Result<ConnectOutcome, ProxyError>) {
         let mut results = Vec::new();
         self.change(|state| {
@@ -310,7 +310,7 @@ async fn connect_task(pool: Weak<Pool>) {
     pending.finish(outcome);
 }
 
-/// Connects to a backend address without a connection, so that all addresses receive requests.
+/// Connects to a backend address that has no connection, so that all addresses receive requests.
 async fn spread_task(pool: Weak<Pool>) {
     let Some(strong) = pool.upgrade() else { return };
     let in_use = strong.addresses();
@@ -328,7 +328,7 @@ async fn spread_task(pool: Weak<Pool>) {
     }
 }
 
-/// A pending connect, which is counted until it completes or its task ends.
+/// A guard that counts a connection attempt as pending until it completes or its task ends.
 struct PendingConnect(Weak<Pool>);
 
 impl PendingConnect {
@@ -356,7 +356,7 @@ async fn sweep(pool: Weak<Pool>, every: Duration) {
     }
 }
 
-/// The delay after a failed connect to an additional address.
+/// The delay after a failed connection attempt to an additional address.
 const SPREAD_RETRY_DELAY: Duration = Duration::from_secs(10);
 /// The minimum time between two checks for idle connections.
 const MIN_SWEEP_INTERVAL: Duration = Duration::from_millis(10);
@@ -364,7 +364,7 @@ const MIN_SWEEP_INTERVAL: Duration = Duration::from_millis(10);
 const MAX_WAITING: usize = 4096;
 /// The time after which a waiting request with content may share a connection's send window with other requests.
 const SHARE_AFTER: Duration = Duration::from_secs(1);
-/// The delay before the next connect after a failed connect, if other connections are usable.
+/// The delay before the next connection attempt after a failed one, if other connections are usable.
 const CONNECT_RETRY_DELAY: Duration = Duration::from_millis(250);
 
 #[cfg(test)]

@@ -23,17 +23,17 @@ pub(super) struct Upload<B: Body> {
     /// Whether `data` is the last data of the request body.
     is_last: bool,
     has_ended: bool,
-    /// The remaining length, if it is known.
+    /// The remaining length of the request body in bytes, if known.
     left: Option<u64>,
     has_progressed: bool,
     replay: Option<Replay>,
     /// The number of body bytes that were sent.
     sent: u64,
-    /// The part of the send window for the request.
+    /// The part of the send window that is reserved for the request body.
     reservation: Option<Arc<Reservation>>,
 }
 
-/// The body content that was read so far, for a retry on another connection.
+/// The body content that was read, buffered for a retry on another connection.
 #[derive(Default)]
 struct Replay {
     data: Vec<Bytes>,
@@ -85,7 +85,7 @@ where
         !self.has_ended && self.data.is_empty() && !self.is_last
     }
 
-    /// Returns whether there was progress since the last call.
+    /// Returns whether the upload has progressed since the last call.
     pub(super) fn take_progress(&mut self) -> bool {
         std::mem::take(&mut self.has_progressed)
     }

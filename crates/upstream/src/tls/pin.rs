@@ -40,7 +40,7 @@ pub enum PinError {
     /// The text of a pin is not `sha256/` followed by 32 bytes in base64.
     #[error("bad pin {text:?}: expected sha256/ and 32 bytes in base64")]
     Syntax {
-        /// The invalid text.
+        /// The text that is not a valid pin.
         text: String,
     },
     /// The certificate to be pinned is not valid X.509.

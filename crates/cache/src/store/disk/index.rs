@@ -118,7 +118,7 @@ impl Index {
         self.evict();
     }
 
-    /// Removes an entry whose file is missing or corrupt, unless a newer file has been written for it.
+    /// Removes an entry whose file is missing or corrupt, unless a newer file was written for the entry.
     pub(super) fn remove_file(&mut self, key: &str, name: &Arc<str>) {
         if self.file(key) == Some(name) {
             self.remove(key);
@@ -138,7 +138,7 @@ impl Index {
         true
     }
 
-    /// Removes all entries that `is_selected` selects by cache key and cache tags. Returns their number.
+    /// Removes all entries for whose cache key and cache tags `is_selected` returns `true`. Returns their number.
     pub(super) fn remove_if(&mut self, is_selected: &mut dyn FnMut(&str, &[u64]) -> bool) -> u64 {
         let selected = self.entries.iter().filter(|(key, entry)| is_selected(key, &entry.tags));
         let keys: Vec<_> = selected.map(|(key, _)| Arc::clone(key)).collect();

@@ -147,7 +147,7 @@ fn rejects_a_cache_directory_that_cannot_be_created() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn restricts_the_modes_of_new_and_existing_cache_files() {
+async fn restricts_the_permissions_of_new_and_existing_cache_files() {
     use std::os::unix::fs::PermissionsExt;
 
     let folder = tempfile::tempdir().unwrap();

@@ -19,7 +19,7 @@ pub(super) enum Job {
         entry: TierEntry,
     },
     Delete(Arc<str>),
-    /// Notify the sender after all earlier jobs are done.
+    /// A request to notify the sender when all earlier jobs are done.
     Flush(SyncSender<()>),
 }
 

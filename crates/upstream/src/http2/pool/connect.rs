@@ -1,4 +1,4 @@
-//! Connects of the HTTP/2 pool, including the HTTP/2 handshake.
+//! Connection attempts of the HTTP/2 pool, including the HTTP/2 handshake.
 
 use std::net::IpAddr;
 
@@ -10,7 +10,7 @@ use crate::error::{ProxyError, ProxyErrorKind};
 use crate::http2::connection::{Connection, Driver, handshake};
 use crate::service::BackendState;
 
-/// The outcome of a connect to a backend.
+/// The outcome of a connection attempt to a backend.
 pub(super) enum ConnectOutcome {
     /// No connection was opened, because each backend address already has one. No request depends on this.
     NoAddress,

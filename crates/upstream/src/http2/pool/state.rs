@@ -16,13 +16,13 @@ use crate::http2::observed_socket::{Reservation, Traffic};
 /// The state of an HTTP/2 pool. `T` is the result for a waiting request.
 pub(super) struct State<T> {
     pub(super) connections: Connections<Arc<Connection>>,
-    /// The number of pending connects to the backend.
+    /// The number of pending connection attempts to the backend.
     pub(super) connecting: usize,
     /// The earliest time to open a new connection while other connections are usable.
     pub(super) connect_after: Option<Instant>,
     /// The queue of requests that wait for a stream.
     pub(super) waiting: VecDeque<Waiting<T>>,
-    /// The limit on requests per connection, learned from a connection that left requests unprocessed, and its expiry.
+    /// The learned limit on requests per connection and its expiry, after a connection left requests unprocessed.
     ///
     /// The limit applies to all connections. Otherwise a part of each burst would be sent again.
     request_limit: Option<(NonZeroU32, Instant)>,
@@ -32,7 +32,7 @@ pub(super) struct State<T> {
     pub(super) traffic: Option<Arc<Traffic>>,
     /// The addresses of the backend, as resolved for the most recent connection.
     pub(super) addresses: Vec<IpAddr>,
-    /// The earliest time of the next connect to an additional address.
+    /// The earliest time of the next connection attempt to an additional address.
     pub(super) spread_after: Option<Instant>,
     /// Whether a task is running that closes idle connections.
     pub(super) has_sweeper: bool,
@@ -128,7 +128,7 @@ impl<T> State<T> {
         grants
     }
 
-    /// Returns the number of connections to open, and counts them as pending connects.
+    /// Returns the number of connections to open, and counts their attempts as pending.
     pub(super) fn begin_connects(&mut self, now: impl FnOnce() -> Instant) -> usize {
         if self.connections_for_waiting() <= self.connecting {
             return 0;
@@ -165,7 +165,7 @@ impl<T> State<T> {
         streams.min(self.request_limit(Instant::now()) as usize)
     }
 
-    /// Records that a connection processed this number of requests and left others unprocessed.
+    /// Records the number of requests that a connection processed before it left others unprocessed.
     pub(super) fn set_request_limit(&mut self, limit: NonZeroU32, now: Instant) {
         self.request_limit = Some((limit, now + REQUEST_LIMIT_TTL));
     }
@@ -178,7 +178,7 @@ impl<T> State<T> {
         }
     }
 
-    /// Returns whether to connect to an additional address, and counts the connect as pending.
+    /// Returns whether to connect to an additional address, and counts the attempt as pending.
     pub(super) fn begin_spread(&mut self, now: Instant) -> bool {
         if self.addresses.len() < 2 || self.connecting > 0 || self.spread_after.is_some_and(|after| now < after) {
             return false;

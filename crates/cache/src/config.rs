@@ -87,7 +87,7 @@ impl Config {
         Reuse::decide(stored, now, request)
     }
 
-    /// Whether the cache can repeat a request if the first response is unusable.
+    /// Whether the cache can repeat a request whose response is unusable.
     pub(crate) fn can_repeat_requests(&self) -> bool {
         self.empty_body.is_some()
     }

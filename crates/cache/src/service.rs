@@ -1,4 +1,4 @@
-//! The cache service, which performs the action that the lookup returns.
+//! The cache service, which performs the action selected by the cache lookup.
 
 use std::future::poll_fn;
 use std::sync::Arc;

@@ -216,7 +216,7 @@ impl CacheStore {
         &self.inner.in_flight
     }
 
-    /// Returns a ticket for a fetch that starts now.
+    /// Returns a fetch ticket with the current values of the generation counters.
     pub(crate) fn ticket(&self, key: &str) -> FetchTicket {
         self.inner.generations.ticket(key)
     }
@@ -258,7 +258,7 @@ impl CacheStore {
         }
     }
 
-    /// Runs moka's eviction after a certain number of stored bytes.
+    /// Runs moka's eviction once enough bytes have been stored since its last run.
     ///
     /// By itself moka does so after some hundred insertions of any size, which is far too late for large bodies.
     fn enforce_capacity(&self, stored: u64) {

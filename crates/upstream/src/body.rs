@@ -24,7 +24,7 @@ use crate::service::BackendState;
 use crate::timeouts::{Deadline, Timeouts};
 use crate::trailers;
 
-/// The body of a request, with the parts that were read in advance or are sent again.
+/// A request body, with buffered parts that were read in advance or are resent in a retry.
 pub(crate) struct RequestBody<B: Body> {
     /// Content that is sent before the rest of `body`.
     buffered: Option<Chunk<B::Data>>,
@@ -94,7 +94,7 @@ impl<B: Body> RequestBody<B> {
 
 /// A chunk of the content of a request.
 pub(crate) enum Chunk<D> {
-    /// Data that is sent for the first time.
+    /// Data that has not been sent before.
     Original(D),
     /// Data that is sent again in a retry.
     Replayed(Bytes),

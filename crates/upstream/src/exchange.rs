@@ -1,4 +1,4 @@
-//! The exchange of one request and response: attempts at backends until one responds.
+//! The exchange of one request and response, with attempts at several backends until one responds.
 
 use std::time::Duration;
 

@@ -70,7 +70,7 @@ impl HealthCheck {
         self
     }
 
-    /// Sets the timeout for connecting and receiving the response head together. The default is 2 s.
+    /// Sets the combined timeout for connecting and receiving the response head. The default is 2 s.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self

@@ -107,7 +107,7 @@ where
     }
 }
 
-/// The numbers of retries of one request at one backend.
+/// The retry counters of one request at one backend.
 #[derive(Default)]
 struct RetryCounts {
     unprocessed: u32,
@@ -156,17 +156,17 @@ where
     }
 }
 
-/// Converts an HTTP/2 error that occurred before the response head.
+/// Converts an HTTP/2 error that occurred before the response head into a [`ProxyError`].
 fn to_proxy_error(error: h2::Error) -> ProxyError {
     let kind =
         if error.is_library() { ProxyErrorKind::HttpProtocolError } else { ProxyErrorKind::ConnectionTerminated };
     ProxyError::caused(kind, error)
 }
 
-/// The maximum number of retries of an unprocessed request that do not use the retry budget.
+/// The maximum number of retries of an unprocessed request outside of the retry budget.
 ///
 /// A backend that closes each connection after a number of requests leaves later requests unprocessed, perhaps on
 /// several connections in succession.
 const FREE_RETRIES: u32 = 2;
-/// The maximum number of retries of an unprocessed request, including those within the retry budget.
+/// The maximum total number of retries of an unprocessed request, with or without the retry budget.
 const MAX_RETRIES: u32 = 4;

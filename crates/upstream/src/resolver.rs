@@ -96,7 +96,7 @@ async fn query(resolver: &TokioResolver, stale: &StaleAddresses, host: &str) -> 
         Err(_) => "timeout waiting for the name servers".to_owned(),
     };
     let Some(addresses) = stale.begin_back_off(host, Instant::now()) else { return Err(dns_error(error)) };
-    tracing::warn!(host, error, "no response from the name servers, using the last known addresses");
+    tracing::warn!(host, error, "no response from the name servers, using the last known addresses of the backend");
     Ok(addresses)
 }
 

@@ -64,7 +64,7 @@ impl Generations {
         (self.hasher.hash_one(key.split('?').next()) % self.keys.len() as u64) as usize
     }
 
-    /// Returns a ticket for a fetch that starts now.
+    /// Returns a fetch ticket with the current values of the generation counters.
     pub(crate) fn ticket(&self, key: &str) -> FetchTicket {
         let slot = self.slot(key);
         FetchTicket {

@@ -72,7 +72,7 @@ async fn stores_a_200_response_as_a_new_variant() {
 }
 
 #[tokio::test]
-async fn ambiguous_304_response_repeats_the_request_without_if_none_match() {
+async fn ambiguous_304_response_causes_a_repeated_request_without_if_none_match() {
     for unclear in [&[FRESH, VARY][..], &[FRESH, VARY, ("etag", "\"other\"")], &[FRESH, VARY, ("etag", "\"en, \"de\"")]]
     {
         let harness = harness();

@@ -112,7 +112,7 @@ struct Pings {
     ping_pong: PingPong,
     interval: Duration,
     timer: Pin<Box<Sleep>>,
-    /// The number of received bytes at the time when the timer was set.
+    /// The number of received bytes when the timer was set.
     received: u64,
     is_waiting: bool,
 }

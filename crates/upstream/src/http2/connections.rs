@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The connections of a pool (of type `C`), with their numbers of streams.
+/// The connections of a pool, each of type `C` with the number of its streams.
 #[derive(Debug)]
 pub(super) struct Connections<C> {
     entries: Vec<Entry<C>>,
@@ -18,7 +18,7 @@ pub(super) struct Connections<C> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct ConnectionId(u64);
 
-/// A connection with its number of streams.
+/// A connection with the number of its streams.
 #[derive(Debug)]
 struct Entry<C> {
     id: ConnectionId,
@@ -52,7 +52,7 @@ impl<C> Default for Connections<C> {
 }
 
 impl<C: Clone> Connections<C> {
-    /// Adds a connection to a backend that allows `limit` concurrent streams.
+    /// Adds a connection whose backend allows `limit` concurrent streams.
     pub(super) fn add(
         &mut self,
         connection: C,
@@ -184,13 +184,13 @@ impl<C> Connections<C> {
         self.entries.iter().any(|entry| !entry.is_draining && entry.limit == 0)
     }
 
-    /// Returns the backend addresses to which a connection exists.
+    /// Returns the backend addresses to which connections are open.
     pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         self.entries.iter().filter(|entry| !entry.is_draining).filter_map(|entry| entry.address)
     }
 }
 
-/// The number of stream identifiers that a connection has (RFC 9113 §5.1.1).
+/// The number of stream identifiers that are available to a connection (RFC 9113 §5.1.1).
 pub(super) const MAX_STREAM_IDS: u32 = 1 << 30;
 
 #[cfg(test)]

@@ -242,7 +242,7 @@ impl BackgroundUpload {
     }
 }
 
-/// Converts an HTTP/2 stream error that occurred within the response body.
+/// Converts an HTTP/2 stream error that occurred within the response body into a [`BodyError`].
 fn to_body_error(error: h2::Error) -> BodyError {
     match error.reason() {
         Some(reason) if error.is_reset() && error.is_remote() => BodyError::Reset(reason.into()),

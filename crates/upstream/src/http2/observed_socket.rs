@@ -1,4 +1,4 @@
-//! A socket that observes HTTP/2 frames in both directions, for state that h2 does not expose.
+//! A socket wrapper that scans HTTP/2 frames in both directions, for state that h2 does not expose.
 
 use std::collections::HashMap;
 use std::io;

@@ -194,7 +194,7 @@ impl Pool {
         }
     }
 
-    /// Returns the addresses that have a connection.
+    /// Returns the backend addresses to which connections are open.
     fn addresses(&self) -> Vec<IpAddr> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.connections.addresses().collect()

@@ -1,4 +1,4 @@
-//! Files and directories with access for their owner only, regardless of the umask and of earlier modes.
+//! Files and directories that only their owner can access, regardless of umask and earlier modes.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};

@@ -108,7 +108,7 @@ impl Index {
         }
     }
 
-    /// Inserts a file that an earlier process wrote. Files are inserted from the oldest to the newest.
+    /// Inserts an entry for a file that an earlier process wrote. Files are inserted from the oldest to the newest.
     pub(super) fn insert_existing(&mut self, key: &str, tags: Box<[u64]>, name: Arc<str>, length: u64) {
         self.remove(key);
         self.now += 1;

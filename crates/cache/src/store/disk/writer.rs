@@ -31,7 +31,7 @@ pub(super) struct Writer {
     folder: PathBuf,
     /// The lock on the cache directory, held until the writer thread ends.
     lock: File,
-    /// The number that names the next file.
+    /// The number in the name of the next file.
     next_number: u64,
 }
 

@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn age_includes_the_delay_of_the_response() {
+    fn age_includes_the_response_delay() {
         // RFC 9111 §4.2.3: response_delay
         let headers = headers(&[("age", "30".into())]);
         let directives = ResponseDirectives::default();

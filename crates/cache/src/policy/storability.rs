@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn stores_every_final_status_code_with_explicit_freshness() {
+    fn stores_responses_of_all_supported_status_codes_with_explicit_freshness() {
         // RFC 9111 §3
         for status in [200, 203, 204, 299, 301, 302, 303, 307, 308, 400, 404, 410, 499, 500, 502, 503, 504, 599] {
             assert_eq!(rejection(&[], status, &[FRESH]), None, "{status}");
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn without_explicit_freshness_stores_only_heuristically_cacheable_statuses() {
+    fn stores_responses_without_explicit_freshness_only_if_heuristically_cacheable() {
         // RFC 9111 §4.2.2
         for status in [200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501] {
             assert_eq!(rejection(&[], status, &[MODIFIED]), None, "{status}");
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn stores_responses_to_requests_with_authorization_only_if_a_directive_permits_it() {
+    fn stores_responses_to_authorized_requests_only_with_explicit_permission() {
         // RFC 9111 §3.5
         let request = [("authorization", "Basic eDp5")];
         assert_eq!(rejection(&request, 200, &[FRESH]), Some(NotStorable::Authorization));

@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn decoding_rejects_truncated_cache_entries_and_trailing_bytes() {
+    fn rejects_truncated_cache_entries_and_trailing_bytes() {
         let bytes = encoded();
         for end in 0..bytes.len() {
             assert!(decode(bytes.slice(..end), KEY).is_none(), "{end}");
@@ -366,12 +366,12 @@ mod tests {
     }
 
     #[test]
-    fn decoding_rejects_a_cache_entry_with_a_different_tag_key() {
+    fn rejects_a_cache_entry_with_a_different_tag_key() {
         assert!(decode(encoded(), TagKey::new([8; 16])).is_none());
     }
 
     #[test]
-    fn decoding_rejects_a_cache_entry_with_a_different_format_version() {
+    fn rejects_a_cache_entry_with_a_different_format_version() {
         let mut bytes = encoded().to_vec();
         bytes[VERSION.len() - 2] += 1;
         assert!(decode(bytes.into(), KEY).is_none());

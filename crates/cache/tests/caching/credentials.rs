@@ -97,7 +97,7 @@ async fn uses_heuristic_freshness_only_if_enabled() {
 }
 
 #[tokio::test]
-async fn serves_explicitly_shared_responses_to_requests_with_credentials() {
+async fn serves_explicitly_cacheable_responses_to_requests_with_credentials() {
     for (cache_control, expected) in [
         ("max-age=60", Some(CacheStatus::Hit)),
         ("public, max-age=60", Some(CacheStatus::Hit)),

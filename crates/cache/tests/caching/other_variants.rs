@@ -225,7 +225,7 @@ async fn adds_no_entity_tags_to_conditional_range_and_head_requests() {
 }
 
 #[tokio::test]
-async fn sends_at_most_16_entity_tags() {
+async fn sends_at_most_16_entity_tags_in_if_none_match() {
     let harness = harness();
     for number in 0..30 {
         let answer = [FRESH, VARY, ("etag", &*format!("\"{number}\""))];

@@ -48,7 +48,7 @@ async fn does_not_serve_a_stored_page_for_a_request_with_a_nonce() {
 }
 
 #[tokio::test]
-async fn caches_other_content_types_despite_a_nonce() {
+async fn caches_css_responses_despite_a_nonce() {
     let harness = Harness::new();
     harness.respond(200, &[FRESH, CSS], "body {}");
     get_with_nonce(&harness, "GET", "/a.css").await;

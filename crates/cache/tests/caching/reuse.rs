@@ -152,7 +152,7 @@ async fn purged_resources_are_fetched_from_the_origin_again() {
 }
 
 #[tokio::test]
-async fn a_cache_hit_shares_the_stored_bytes_without_a_copy() {
+async fn cache_hit_shares_the_stored_bytes_without_copying_them() {
     let harness = Harness::new();
     harness.respond(200, &[FRESH], "hello");
     harness.get(&[]).await;
@@ -203,7 +203,7 @@ async fn a_stored_response_contains_no_cookie_of_another_client() {
 }
 
 #[tokio::test]
-async fn reuses_every_final_status_code_with_explicit_freshness() {
+async fn reuses_responses_of_all_supported_status_codes_with_explicit_freshness() {
     // RFC 9111 §3
     for status in (200..600).filter(|status| !matches!(status, 205 | 206 | 304 | 412 | 416)) {
         let harness = Harness::new();

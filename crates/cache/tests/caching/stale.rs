@@ -84,7 +84,7 @@ async fn serves_stale_responses_while_one_request_revalidates() {
 }
 
 #[tokio::test]
-async fn does_not_serve_stale_while_revalidating_outside_a_tokio_runtime() {
+async fn validates_stale_responses_before_reuse_outside_a_tokio_runtime() {
     let harness = Harness::new();
     harness.respond(200, &[("cache-control", "max-age=60, stale-while-revalidate=30"), ETAG], "old");
     harness.get(&[]).await;

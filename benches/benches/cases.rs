@@ -94,7 +94,7 @@ pub(crate) fn call<S: Service<Request<Empty<Bytes>>>>(service: &mut S, request: 
     service.call(request).now_or_never().and_then(Result::ok).expect("an immediate response")
 }
 
-/// The inner service: returns a small page with typical header fields, without allocations for the body.
+/// The inner service, which returns a small page with typical header fields and allocates no memory for the body.
 fn page<B>(_: Request<B>) -> Ready<Result<Response<Full<Bytes>>, Infallible>> {
     let mut response = Response::new(Full::new(Bytes::from_static(b"hello from nginx\n")));
     let fields = [

@@ -10,7 +10,7 @@ use http::Request;
 use http_body_util::Empty;
 use tower::Service;
 
-/// A small batch size, which keeps the requests in the processor caches as in a proxy.
+/// The batch size, small enough for the requests of a batch to stay in the processor caches, as in a proxy.
 const BATCH: BatchSize = BatchSize::NumIterations(32);
 
 struct Timed<'a>(&'a mut Criterion);

@@ -1,4 +1,5 @@
-//! Measures the rate limit time per request by number of clients: `cargo bench -p rproxy-benches --bench rate_limit`.
+//! Measures the time that rate limiting adds to a request, by number of clients: `cargo bench -p rproxy-benches --bench
+//! rate_limit`.
 //!
 //! The clients alternate, so that the processor's caches never hold the next one. `no layer` is the inner service alone.
 #![allow(missing_docs, reason = "criterion's macros")]
@@ -20,7 +21,7 @@ use tower::{Layer, Service, service_fn};
 #[path = "../../rproxy-bin/src/allocator.rs"]
 mod allocator;
 
-/// The allocator of the binary.
+/// The memory allocator of the rproxy binary.
 #[global_allocator]
 static ALLOCATOR: allocator::Mimalloc = allocator::Mimalloc;
 
@@ -58,7 +59,7 @@ fn layers(criterion: &mut Criterion) {
     measure(criterion, "100,000 clients, three tiers", MANY, tiers.layer(service_fn(inner)));
 }
 
-/// The batch size, which is as small as in the benchmark `layers` to keep requests in the processor caches.
+/// The batch size, as small as in the benchmark `layers`, so that the requests stay in the processor caches.
 const BATCH: BatchSize = BatchSize::NumIterations(32);
 
 fn measure<S>(criterion: &mut Criterion, name: &str, clients: u64, mut service: S)

@@ -1,4 +1,4 @@
-//! Compares rproxy with other proxies with equal work, in alternating runs on one machine.
+//! Compares rproxy with other proxies that do equal work, in alternating runs on one machine.
 
 pub(crate) mod certificate;
 mod figure;

@@ -94,7 +94,7 @@ struct Row {
     /// The resident memory of rproxy at the end of a run without the attack, in bytes.
     memory_alone: u64,
     memory_flooded: u64,
-    /// The work of the attackers in all runs, as text.
+    /// The connections and sent bytes of the attackers in all runs, as text.
     done: String,
 }
 
@@ -152,7 +152,7 @@ async fn percentile(target: &Target, duration: Duration) -> Result<f64> {
 fn table(options: &Options, machine: &Machine, rows: &[Row]) -> Result<String> {
     let mut text = format!(
         "<!-- Written by `cargo run --release -p rproxy-benches -- floods`. -->\n\n\
-         # Floods\n\n\
+         # Flood attack results\n\n\
          Latency of an honest client ({}), measured in {} pairs of turns of {} s, without and with each attack. All of its \
          requests got 200. Client, attackers, rproxy and its backend share the machine. The attackers run with `SCHED_IDLE`, so \
          they use only processor time that no other process needs; the second column shows how much they achieved.\n\n\

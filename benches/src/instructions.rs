@@ -1,4 +1,4 @@
-//! Counts the instructions per request and layer with callgrind, which is reproducible unlike times.
+//! Counts the instructions per request and layer with callgrind; unlike times, the counts are reproducible.
 
 mod baseline;
 mod callgrind;

@@ -1,4 +1,4 @@
-//! Benchmarks of rproxy: comparison with other proxies, attacks, long load, and instructions per layer. See
+//! Benchmarks of rproxy: comparison with other proxies, attacks, soak test, and instructions per layer. See
 //! `benches/README.md`.
 
 mod cargo;

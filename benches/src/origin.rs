@@ -26,7 +26,8 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 /// The delay of responses for `/slow`.
 const SLOW: Duration = Duration::from_millis(200);
 
-/// Runs the backend with `/slow`, `/cold/...`, `/echo`, `/long`, `/count`, and an echo of the head elsewhere.
+/// Runs the backend, which serves `/slow`, `/cold/...`, `/echo`, `/long` and `/count`, and echoes the request head on
+/// other paths.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Address to listen on.

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs/contributing/reliability/faults.md"
-INTRODUCTION = """# Faults
+INTRODUCTION = """# Fault test results
 
 `scripts/faults`, {date}, {version}. *Recovered* is the time from the end of the fault to normal service.
 

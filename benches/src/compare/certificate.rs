@@ -45,7 +45,7 @@ impl Certificate {
         self.connector_for(b"http/1.1", resumption)
     }
 
-    /// Returns a client like [`connector`](Self::connector) that negotiates `protocol` with ALPN.
+    /// Returns a TLS client like [`connector`](Self::connector), except that it negotiates `protocol` by ALPN.
     pub(crate) fn connector_for(&self, protocol: &[u8], resumption: Resumption) -> Result<TlsConnector> {
         let mut roots = RootCertStore::empty();
         roots.add(self.der.clone())?;

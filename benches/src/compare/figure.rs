@@ -7,7 +7,7 @@ use super::load::Tally;
 use super::memory::Memory;
 use super::processor::Used;
 
-/// A measured quantity, which is a column of the report. The order is that of the columns.
+/// A measured quantity, shown as a column of the report. The order is that of the columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Figure {
     Processor,
@@ -86,7 +86,7 @@ impl Sample {
         ]))
     }
 
-    /// Returns the memory per idle connection, from the memory with and without the connections.
+    /// Computes the memory per idle connection from the memory use with and without the connections.
     pub(crate) fn of_growth(without: Memory, with: Memory, connections: usize) -> Self {
         let growth = with.proportional as f64 - without.proportional as f64;
         let mut sample = Self::of_memory(with);

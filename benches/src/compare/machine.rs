@@ -1,4 +1,4 @@
-//! The machine of a benchmark and the versions of its programs.
+//! The machine on which a benchmark runs, and the versions of the measured programs.
 
 use std::fs;
 use std::path::Path;
@@ -56,7 +56,7 @@ fn value<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     pairs.find(|(key, _)| key.trim() == name).map(|(_, value)| value.trim())
 }
 
-/// Returns the hash of the current commit, with a mark for uncommitted changes.
+/// Returns the hash of the current commit, marked if there are uncommitted changes.
 async fn commit() -> String {
     let Some(commit) = git(&["rev-parse", "--short=12", "HEAD"]).await else { return "unknown".to_owned() };
     match git(&["status", "--porcelain", "--untracked-files=no"]).await.as_deref() {

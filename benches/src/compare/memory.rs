@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parses_memory_sizes_by_their_whole_name() {
+    fn memory_size_matches_only_the_whole_field_name() {
         let text = "55d0-7ffc ---p 00000000 00:00 0    [rollup]\nRss:                4820 kB\n\
                     Pss:                1715 kB\nPss_Dirty:           604 kB\nPss_Anon:            604 kB\n";
         let memory = Memory { proportional: 1715 * 1024, resident: 4820 * 1024 };

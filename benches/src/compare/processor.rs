@@ -106,7 +106,7 @@ mod tests {
                          11403264 1390 18446744073709551615 1 1 0 0 0 0 0 1073746048 402745863 0 0 0 17 1 0 0 0 0 0";
 
     #[test]
-    fn parses_process_names_with_blanks_and_parentheses() {
+    fn parses_process_names_with_spaces_and_parentheses() {
         // 1234 and 5678 of the process, 1 and 2 of exited children.
         let stat = Stat { parent: 811, user: 1235, system: 5680, threads: 3 };
         assert_eq!(Stat::parse(NGINX), Some(stat));

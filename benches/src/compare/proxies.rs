@@ -21,7 +21,7 @@ pub(crate) enum Proxy {
 /// The directory, addresses and certificate with which a program is started.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place<'a> {
-    /// The directory that only this program uses.
+    /// The directory for the exclusive use of this program.
     pub(crate) folder: &'a Path,
     pub(crate) origin: SocketAddr,
     pub(crate) certificate: &'a Certificate,
@@ -123,7 +123,7 @@ pub(crate) async fn start_files(folder: &Path, files: &Path) -> Result<Running> 
     Ok(Running { address, process })
 }
 
-/// Starts this program as the origin; see [`crate::origin`].
+/// Starts this benchmark program as the origin; see [`crate::origin`].
 pub(crate) async fn start_program(folder: &Path) -> Result<Running> {
     let address = free_address()?;
     let mut command = Command::new(std::env::current_exe()?);

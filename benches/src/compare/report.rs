@@ -1,4 +1,4 @@
-//! The comparison report in Markdown: first the figures, then the conditions.
+//! The comparison report in Markdown: first the figures, then the test conditions.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -51,8 +51,9 @@ impl Report<'_> {
         writeln!(
             f,
             "{date}, commit {commit}. Each proxy has two workers, the same origin, the same load generator, and the same \
-             work ([below](#equal-work)); generator, proxy and origin share one machine. In each scenario the proxies \
-             have {pairs} turns of {seconds} s each, interleaved (A B C A B C), after one second of warm-up. {built}\n\n\
+             work ([below](#observed-features-of-each-proxy)); generator, proxy and origin share one machine. In each \
+             scenario the proxies have {pairs} turns of {seconds} s each, interleaved (A B C A B C), after one second of \
+             warm-up. {built}\n\n\
              - **Processor time** is user and system time of all processes of a proxy from `/proc/PID/stat` (in ticks of \
              10 ms) during a turn, divided by the requests of that turn.\n\
              - A **figure** is the median of the turns, with the lowest and the highest in brackets.\n\
@@ -151,7 +152,7 @@ impl Report<'_> {
     }
 
     fn work(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        writeln!(f, "## Equal work\n\nFeatures observed in each proxy before the scenarios.\n")?;
+        writeln!(f, "## Observed features of each proxy\n\nFeatures observed in each proxy before the scenarios.\n")?;
         write!(f, "| |")?;
         self.seen.iter().try_for_each(|(proxy, _)| write!(f, " {} |", proxy.name()))?;
         writeln!(f, "\n|---|{}", "---|".repeat(self.seen.len()))?;

@@ -47,7 +47,7 @@ pub(crate) struct Plan {
 pub(crate) enum Origin {
     /// An nginx server with static files.
     Files,
-    /// This program as the origin; see [`crate::origin`].
+    /// This benchmark program as the origin; see [`crate::origin`].
     Program,
 }
 

@@ -35,7 +35,7 @@ pub(crate) enum Verdict {
     Void(String),
 }
 
-/// Runs a scenario, and converts errors into verdicts. Errors become verdicts, so that other scenarios continue.
+/// Runs a scenario, and returns errors as [`Verdict::Void`], so that other scenarios continue.
 pub(crate) async fn run(workbench: &Workbench, scenario: Scenario, options: &Options) -> Outcome {
     let results = match attempt(workbench, scenario, options).await {
         Ok(results) => results,

@@ -1,4 +1,4 @@
-//! The resources of all scenarios: a directory, static files, a certificate and the rproxy binary.
+//! The resources shared by all scenarios: a directory, static files, a certificate and the rproxy binary.
 
 use std::fs;
 use std::path::{Path, PathBuf};

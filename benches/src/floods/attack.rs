@@ -30,7 +30,7 @@ pub(super) enum Attack {
     SlowReads,
     /// Responses that the client never reads.
     NeverReads,
-    /// Request heads that reach the maximum size without an end.
+    /// Request heads that grow to the maximum size and never end.
     LargeHeads,
     /// Connections that are opened and closed as fast as possible.
     Connections,
@@ -40,11 +40,11 @@ pub(super) enum Attack {
     RapidReset,
     /// HTTP/2 connections that send frames but no request.
     Pings,
-    /// HTTP/2 request heads without an end (CVE-2024-27316).
+    /// HTTP/2 request heads that never end (CVE-2024-27316).
     Continuations,
     /// HTTP/2 responses for which the client opens no flow-control window.
     NoWindow,
-    /// HTTP/2 responses with a large flow-control window that the client never reads.
+    /// HTTP/2 responses that the client never reads, despite a large flow-control window.
     WideWindow,
 }
 
@@ -132,7 +132,7 @@ impl Attack {
     }
 }
 
-/// The work of the attackers: connections and sent bytes.
+/// The connections and sent bytes of the attackers.
 #[derive(Debug, Default)]
 pub(super) struct Done {
     connections: u64,
@@ -155,7 +155,7 @@ impl fmt::Display for Done {
     }
 }
 
-/// Counters of connections and sent bytes of a running attack.
+/// The connections and sent bytes of a running attack, as atomic counters.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     connections: AtomicU64,
@@ -169,7 +169,7 @@ impl Counters {
     }
 }
 
-/// A running attack, which ends on request.
+/// A running attack that can be stopped.
 pub(super) struct RunningAttack {
     stop: oneshot::Sender<()>,
     thread: thread::JoinHandle<Result<Done>>,
@@ -225,7 +225,7 @@ fn use_idle_time_only() -> Result<()> {
     Ok(())
 }
 
-/// Attacks on one connection until the connection ends.
+/// Runs the attack on one connection until the connection closes.
 async fn attack_once(
     attack: Attack,
     target: &Target,

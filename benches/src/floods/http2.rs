@@ -17,7 +17,7 @@ const END_HEADERS: u8 = 4;
 /// The identifiers of SETTINGS parameters (RFC 9113 §6.5.2).
 const INITIAL_WINDOW_SIZE: u16 = 4;
 
-/// Runs an HTTP/2 attack until the connection ends.
+/// Runs an HTTP/2 attack until the connection closes.
 pub(super) async fn attack<S>(attack: Attack, stream: S, path: &str, counters: &Counters) -> Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,

@@ -63,7 +63,7 @@ impl Baseline {
 /// The name of the benchmark case without a layer.
 pub(super) const EMPTY: &str = "none";
 
-/// The number of instructions that can vary between builds.
+/// The number of instructions by which the counts can vary between builds.
 const IGNORED_GROWTH: u64 = 50;
 
 #[cfg(test)]

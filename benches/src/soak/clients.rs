@@ -99,7 +99,7 @@ impl Client {
         *self.stopped.borrow()
     }
 
-    /// Sends some requests on an HTTP/1.1 connection.
+    /// Sends several requests on an HTTP/1.1 connection.
     async fn send_one_by_one(&self) -> Result<(), Failure> {
         let mut connection = self.target.http1(self.from).await?;
         for _ in 0..fastrand::u32(1..300) {
@@ -111,7 +111,7 @@ impl Client {
         Ok(())
     }
 
-    /// Sends some batches of concurrent requests on an HTTP/2 connection.
+    /// Sends several batches of concurrent requests on an HTTP/2 connection.
     async fn send_concurrently(&self) -> Result<(), Failure> {
         let Some(connection) = self.target.http2(self.from).await? else { return self.send_one_by_one().await };
         for _ in 0..fastrand::u32(1..60) {

@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn outage_overlaps_requests_that_began_before_its_end() {
+    async fn outage_overlaps_requests_that_began_before_the_outage_ended() {
         let outages = Outages::default();
         let before = Instant::now();
         assert!(!outages.overlap(before));

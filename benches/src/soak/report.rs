@@ -22,9 +22,9 @@ pub(super) struct Report {
 }
 
 const MEBI: f64 = (1 << 20) as f64;
-/// The maximum increase of a figure over the last half, relative to its mean, that is not a leak.
+/// The maximum increase of a figure over the last half of a run, relative to its mean, that does not count as a leak.
 const LEVEL: f64 = 0.05;
-/// The minimum duration of a run that is checked for increases, because caches still fill before.
+/// The minimum duration of a run that is checked for leaks, because caches are still filling in shorter runs.
 const SHORT: Duration = Duration::from_secs(10 * 60);
 
 /// A figure that must not increase: name, unit and accessor.

@@ -9,7 +9,7 @@ use super::disturbance::Outages;
 /// The cause of a failed exchange.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// A failure that a backend outage explains, such as an error response or a closed tunnel.
+    /// A failure explained by a backend outage, such as an error response or a closed tunnel.
     Upstream(anyhow::Error),
     /// An internal error of the proxy, not caused by a backend.
     Proxy(anyhow::Error),
@@ -35,9 +35,9 @@ pub(super) struct Tally {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Count {
     pub(super) right: u64,
-    /// The number of requests that the rate limit correctly rejected.
+    /// The number of requests correctly rejected by the rate limit.
     pub(super) limited: u64,
-    /// The number of failures that a backend outage explains.
+    /// The number of failures explained by a backend outage.
     pub(super) excused: u64,
     pub(super) wrong: u64,
     /// The first error messages of each kind of client.

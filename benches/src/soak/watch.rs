@@ -64,7 +64,7 @@ impl Watch {
         samples
     }
 
-    /// Waits until the resource use has returned to `before`, with a timeout. Returns the last level.
+    /// Waits until the resource use has returned to `before`, or until a timeout. Returns the last level.
     pub(super) async fn settled(&self, before: &Level) -> Result<Level> {
         let deadline = Instant::now() + TIMEOUT;
         loop {
@@ -77,7 +77,7 @@ impl Watch {
     }
 }
 
-/// The timeout, which is longer than the 90 s idle timeout of backend connections.
+/// The timeout for resources to be freed, longer than the 90 s idle timeout of backend connections.
 const TIMEOUT: Duration = Duration::from_secs(150);
 
 impl Level {

@@ -337,7 +337,7 @@ pub(crate) const DEFAULT_PATHS: &[Section] = &[
         ],
     },
     Section {
-        title: "Traversal",
+        title: "Path traversal",
         // No exemption allows these paths.
         paths: &[
             // Browsers resolve dot segments before they send a path, so a remaining one, in any spelling, is an attempt at path

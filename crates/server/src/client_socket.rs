@@ -12,22 +12,22 @@ use tokio_rustls::server::TlsStream;
 
 /// The socket of a connection to a client.
 pub(crate) trait ClientSocket: AsyncRead + AsyncWrite + Unpin {
-    /// Returns the closed directions of the connection, even if bytes before the end are unread. Makes no system call.
+    /// Returns the closed directions of the connection, even if received bytes are still unread. Makes no system call.
     fn closed(&self) -> ClosedDirections;
 
     /// Enables TCP keep-alive probes, which detect a lost client without writing data.
     fn enable_keepalive(&self) {}
 
-    /// Sets whether dropping the socket resets the connection, which may discard bytes that were written.
+    /// Sets whether dropping the socket resets the connection, which may discard written bytes.
     fn reset_on_drop(&self, _resets: bool) {}
 }
 
-/// The closed directions of a connection.
+/// The closed directions of a connection: from the client, to the client, or both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ClosedDirections {
-    /// The client has closed its sending direction.
+    /// Whether the client has shut down its write half.
     pub(crate) read: bool,
-    /// The connection was reset or timed out.
+    /// Whether the connection was reset or timed out.
     pub(crate) write: bool,
 }
 
@@ -37,7 +37,7 @@ impl From<Ready> for ClosedDirections {
     }
 }
 
-/// Returns the closed directions that the runtime already knows of, without waiting.
+/// Returns the closed directions that the runtime has already recorded, without waiting.
 fn poll_closed(ready: impl Future<Output = std::io::Result<Ready>>) -> ClosedDirections {
     match pin!(ready).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(Ok(ready)) => ready.into(),
@@ -104,7 +104,7 @@ impl ClientSocket for tokio::io::DuplexStream {
     }
 }
 
-/// The interval of TCP keep-alive probes, which a client that half-closed its socket acknowledges.
+/// The interval of TCP keep-alive probes, which half-closed clients still acknowledge.
 ///
 /// A client that closed its socket resets the connection or does not respond.
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! An accepted connection: PROXY protocol, TLS handshake, then HTTP/1.1 or HTTP/2 by ALPN or HTTP/2 preface.
+//! Serves an accepted connection: PROXY protocol, TLS handshake, then HTTP/1.1 or HTTP/2 by ALPN or HTTP/2 preface.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -71,7 +71,7 @@ impl ConnectionConfig {
         }
     }
 
-    /// Returns the configuration with other settings, for new connections.
+    /// Returns a copy of the configuration with other settings, for new connections.
     pub(crate) fn with_settings(&self, settings: ConnectionSettings) -> Self {
         #[cfg(feature = "tls")]
         self.handshakes.set_max(settings.limits.handshakes.div_ceil(self.workers));

@@ -18,7 +18,7 @@ pub(crate) struct ConnectionCounts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Client(NonZeroU64);
 
-/// The error that a client already has its maximum number of connections.
+/// The error for a client that already has its maximum number of connections.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TooManyConnections;
 
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn releasing_the_last_connection_removes_the_entry() {
+    fn closing_the_last_connection_removes_the_counter_of_the_client() {
         let counts = ConnectionCounts::default();
         let client = acquire(&counts, "198.51.100.1", 1).unwrap();
         counts.release(client);

@@ -56,7 +56,7 @@ pub struct HandoverClient {
 pub struct HandoverError {
     /// The path of the Unix socket for the handover.
     pub path: PathBuf,
-    /// The I/O error that the handover failed with.
+    /// The I/O error that caused the handover to fail.
     pub source: io::Error,
 }
 
@@ -81,7 +81,7 @@ impl HandoverClient {
         Ok(Some((Self { stream }, sockets.map_err(failed)?)))
     }
 
-    /// Confirms that this process serves connections, whereupon the old process drains and exits.
+    /// Confirms that this process serves connections; the old process then drains and exits.
     ///
     /// # Errors
     ///
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn hands_over_sockets_once_the_new_process_confirms() {
+    async fn handover_ends_only_when_a_new_process_confirms_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("handover");
         assert!(HandoverClient::receive(&path).unwrap().is_none(), "no process listens yet");

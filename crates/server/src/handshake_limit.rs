@@ -20,7 +20,7 @@ pub(crate) struct HandshakeLimit {
 
 #[derive(Debug, Default)]
 struct Pending {
-    /// The senders for the handshakes in progress, in the order in which the handshakes began. Dropping a sender evicts
+    /// A sender for each handshake in progress, in the order in which the handshakes began. Dropping a sender evicts
     /// its handshake.
     handshakes: BTreeMap<u64, oneshot::Sender<Infallible>>,
     next: u64,

@@ -35,7 +35,7 @@ pub(crate) use self::yield_budget::YieldBudget;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HalfClose {
-    /// Serves a client that half-closes within 200 ms after its request, and otherwise cancels the request.
+    /// Serves a client that half-closes within 200 ms of its request, and otherwise cancels the request.
     #[default]
     WithRequest,
     /// Always serves a client that half-closed, as HAProxy does by default.

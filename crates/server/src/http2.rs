@@ -219,8 +219,8 @@ pub(crate) const SEND_BUFFER: usize = 64 * 1024;
 /// The memory that h2 uses per connection for frame buffers of 16 KiB per direction and for HPACK tables.
 pub(crate) const CODEC: usize = 128 * 1024;
 
-/// The maximum number of streams that the client resets before h2 passes them to hyper (the default of h2).
+/// The maximum number of streams that were reset by the client but not yet passed to hyper (the default of h2).
 const MAX_PENDING_RESETS: usize = 20;
 
-/// The time without sent bytes after GOAWAY until the connection is closed.
+/// The maximum time without sent bytes after GOAWAY, after which the connection is closed.
 const CLOSE_TICK: Duration = Duration::from_secs(5);

@@ -33,7 +33,7 @@ impl InheritedSockets {
         Self::default()
     }
 
-    /// Returns the sockets of systemd socket activation from `LISTEN_FDS` (sd_listen_fds(3)).
+    /// Returns the sockets that systemd socket activation passes in `LISTEN_FDS` (sd_listen_fds(3)).
     ///
     /// The set is empty if there are no sockets for this process, or if they have already been taken.
     ///

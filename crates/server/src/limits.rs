@@ -32,9 +32,9 @@ pub struct Limits {
     ///
     /// It also applies to the preface of an HTTP/2 connection.
     pub head_timeout: Duration,
-    /// The timeout of a connection without requests. Default: 75 s.
+    /// The idle timeout of a connection without requests. Default: 75 s.
     pub idle_timeout: Duration,
-    /// The timeout of sending to a client that does not read. Default: 60 s.
+    /// The timeout for sending a response to a client that does not read. Default: 60 s.
     ///
     /// An HTTP/2 stream whose window stays closed is reset, and so is a connection whose socket accepts no data.
     pub send_timeout: Duration,

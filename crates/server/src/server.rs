@@ -63,7 +63,7 @@ pub struct Server {
     inherited: Arc<InheritedSockets>,
 }
 
-/// A function that creates a future which draining waits for.
+/// A function that creates a future; draining waits for the future to complete.
 type WaitOnDrain = dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync;
 
 impl Server {
@@ -278,11 +278,11 @@ impl RunningServer {
         self.handle.clone()
     }
 
-    /// Applies the settings of connections of another `server` to this one: its limits, its drain timeout, the policy for
-    /// half-closed connections, the PROXY protocol, the exempt proxies, and whether HTTP/2 is accepted without TLS.
+    /// Applies the connection settings of another `server` to this running server.
     ///
-    /// They apply to new connections; open ones keep their timeouts and limits. The addresses, workers and certificates of
-    /// `server` are not used.
+    /// These are the limits, the drain timeout, the policy for half-closed connections, the PROXY protocol, the exempt
+    /// proxies, and whether HTTP/2 is accepted without TLS. They apply to new connections; open ones keep their timeouts and
+    /// limits. The addresses, workers and certificates of `server` are not used.
     ///
     /// # Examples
     ///
@@ -338,7 +338,7 @@ pub enum ServerError {
     Thread(#[source] io::Error),
 }
 
-/// Returns advice for an error that a common mistake causes, or an empty string.
+/// Returns a hint about a common cause of the error, or an empty string.
 fn advice(listen: &ListenAddr, error: &io::Error) -> &'static str {
     match listen {
         ListenAddr::Tcp(address) if error.kind() == io::ErrorKind::PermissionDenied && address.port() < 1024 => {

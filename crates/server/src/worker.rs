@@ -19,7 +19,7 @@ use crate::drain::{Handle, OpenConnection};
 use crate::listen::BoundSocket;
 use crate::server::Server;
 
-/// The worker thread that a service is created for.
+/// The worker thread for which a service is created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Worker {
@@ -41,7 +41,7 @@ where
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            tracing::error!(worker = worker.index, %error, "can't create the runtime of a worker, the worker serves no connections");
+            tracing::error!(worker = worker.index, %error, "can't create the tokio runtime of a worker, this worker serves no connections");
             return;
         }
     };
@@ -56,7 +56,7 @@ where
                 match Listener::new(socket) {
                     Ok(listener) => serve(listener, service, config, handle).await,
                     Err(error) => {
-                        tracing::error!(%error, "can't use a listening socket, connections to it are not accepted")
+                        tracing::error!(%error, "can't use a listening socket in a worker, this worker accepts no connections from it")
                     }
                 }
             });

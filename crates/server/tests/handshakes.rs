@@ -32,7 +32,7 @@ fn half_open(server: &Server) -> TcpStream {
 }
 
 #[test]
-fn incomplete_handshakes_are_evicted_by_new_ones() {
+fn new_tls_handshakes_evict_incomplete_ones_at_the_limit() {
     let server = start(|limits| (limits.handshakes, limits.handshake_timeout) = (4, Duration::from_secs(3600)));
     let mut abandoned: Vec<_> = (0..20).map(|_| half_open(&server)).collect();
     for _ in 0..20 {
@@ -45,7 +45,7 @@ fn incomplete_handshakes_are_evicted_by_new_ones() {
 }
 
 #[test]
-fn incomplete_handshake_is_closed_after_the_handshake_timeout() {
+fn incomplete_handshake_closes_the_connection_after_the_handshake_timeout() {
     let server = start(|limits| limits.handshake_timeout = Duration::from_millis(200));
     let mut socket = half_open(&server);
     assert!(matches!(socket.read(&mut [0; 64]), Ok(0)));

@@ -413,7 +413,7 @@ fn proxy_protocol_header_from_a_trusted_peer_sets_the_peer_address() {
 }
 
 #[test]
-fn handle_connections_returns_the_number_of_open_connections() {
+fn handle_returns_the_number_of_open_connections() {
     let server = default();
     assert_eq!(server.handle().connections(), 0);
     let mut client = connect(server.local_addr().unwrap());

@@ -22,7 +22,7 @@ use rproxy_server::{Limits, RequestBody};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::{Layer, service_fn};
 
-/// Starts a server that responds with the number of bytes given in the path, and echoes the data of a tunnel.
+/// Starts a server that responds with as many bytes as the path specifies, and echoes the data of a tunnel.
 fn start(limits: impl FnOnce(&mut Limits)) -> Server {
     Server::start(limits, |_| {
         RequestGuardLayer::new().layer(service_fn(

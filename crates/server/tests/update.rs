@@ -1,4 +1,4 @@
-//! Settings that change while the server runs.
+//! Tests of settings that change while the server runs.
 #![allow(clippy::unwrap_used)]
 
 use std::convert::Infallible;

@@ -118,7 +118,7 @@ impl Acme {
         self.directory(LETS_ENCRYPT_STAGING_DIRECTORY)
     }
 
-    /// Sets a PEM file with the only CAs that are trusted for the TLS connection to the ACME directory.
+    /// Trusts only the CAs in this PEM file for the TLS connection to the ACME directory.
     ///
     /// The default is the Mozilla root program, as packaged by `webpki-roots`.
     pub fn directory_ca_file(mut self, path: impl Into<PathBuf>) -> Self {
@@ -294,7 +294,7 @@ impl AcmeSource {
     }
 }
 
-/// Returns the normalised names of each certificate, without certificates that have no names.
+/// Returns the normalised names of each certificate, skipping certificates without names.
 ///
 /// `used_names` holds the names of all other certificates, and is extended by these.
 pub(crate) fn normalized(
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn accepts_external_account_keys_in_both_base64_alphabets_and_omits_them_in_debug_output() {
+    fn accepts_external_account_keys_in_both_base64_alphabets_and_omits_them_from_debug_output() {
         for key in ["-_-_", "+/+/", "-_-_====", " -_-_\n"] {
             let acme = Acme::new("/nowhere").external_account("kid-1", key);
             let binding = acme.binding().unwrap().unwrap();

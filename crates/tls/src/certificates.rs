@@ -181,7 +181,7 @@ impl Certificates {
         local.set_names(&names.into_iter().map(Into::into).collect::<Vec<_>>())
     }
 
-    /// Returns the status of each certificate, in the order files, ACME, local CA.
+    /// Returns the status of each certificate, ordered by source: files, ACME, local CA.
     pub fn status(&self) -> Vec<CertificateStatus> {
         self.inner.resolver.status()
     }

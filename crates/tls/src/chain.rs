@@ -3,7 +3,7 @@ use x509_parser::{certificate::X509Certificate, parse_x509_certificate};
 
 use crate::PemError;
 
-/// The maximum number of certificates in a chain, which rejects a file with all public roots.
+/// The maximum number of certificates in a chain, so that a file with all public roots is rejected.
 const MAX_LENGTH: usize = 32;
 
 /// A certificate chain in the order of a handshake: each certificate before its issuer (RFC 8446 §4.4.2).
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_a_chain_without_the_issuer_of_the_leaf_with_an_error_that_names_the_issuer() {
+    fn error_for_a_chain_without_the_issuer_of_the_leaf_names_the_issuer() {
         let chain = TestChain::new();
         let error = read(&[&chain.leaf, &chain.unrelated], &chain.key).unwrap_err();
         assert!(matches!(error, PemError::Chain { .. }));

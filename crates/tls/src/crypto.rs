@@ -23,7 +23,7 @@ pub(crate) fn random() -> u32 {
     }
 }
 
-/// Returns a hexadecimal SHA-256 digest of a list of words, which differs for each list.
+/// Returns a hexadecimal SHA-256 digest that is unique to a list of words.
 pub(crate) fn digest(words: &[impl AsRef<[u8]>]) -> String {
     let lengths: Vec<_> = words.iter().map(|word| (word.as_ref().len() as u64).to_be_bytes()).collect();
     let parts = lengths.iter().zip(words).flat_map(|(length, word)| [&length[..], word.as_ref()]);

@@ -19,7 +19,7 @@ use crate::{
 /// The delay between a file change and the reload, so that a tool can replace both files of a pair.
 const DEBOUNCE: Duration = Duration::from_millis(200);
 
-/// The interval of reloads without a file event, because network file systems report no events.
+/// The interval of periodic reloads, because network file systems report no file events.
 const POLL_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Reloads certificates when a file in one of their folders changes. Returns early if nothing can be watched.
@@ -80,7 +80,8 @@ fn folders(certificates: &[Arc<FileCertificate>]) -> BTreeSet<PathBuf> {
         .collect()
 }
 
-/// Returns whether a file system event is a change. Reads are events too, and would trigger reloads in an endless loop.
+/// Returns whether a file system event reports a change. Reads are events too, and would trigger reloads in an endless
+/// loop.
 fn is_change(kind: &EventKind) -> bool {
     match kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,

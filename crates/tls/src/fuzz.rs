@@ -1,4 +1,5 @@
-//! Fuzz targets. Each function accepts any bytes and panics if an invariant is violated.
+//! The fuzz targets of the TLS crate: PEM files and certificate names. Each function accepts any bytes and panics if an
+//! invariant is violated.
 
 use crate::loaded_certificate::LoadedCertificate;
 use crate::names::{Host, acme_name, local_name, lowercase, wildcard_parent};

@@ -15,7 +15,7 @@ use crate::{
     validity::{Validity, system_time},
 };
 
-/// An ordered certificate chain with its private key, and the names and validity of its leaf.
+/// A certificate chain in handshake order with its private key, and the names and validity of its leaf.
 #[derive(Clone, Debug)]
 pub(crate) struct LoadedCertificate {
     pub(crate) key: Arc<RustlsCertifiedKey>,
@@ -56,7 +56,7 @@ impl LoadedCertificate {
         self.key.key.choose_scheme(schemes).is_some()
     }
 
-    /// Staples an OCSP response if it currently confirms the certificate, and returns the response's expiry.
+    /// Staples an OCSP response if the response currently confirms the certificate, and returns its expiry.
     pub(crate) fn staple(&mut self, response: Vec<u8>) -> Result<Option<SystemTime>, String> {
         let leaf = self.key.cert.first().ok_or_else(|| PemError::NoCertificate.to_string())?;
         let end = ocsp::good_until(&response, leaf, SystemTime::now()).map_err(|error| error.to_string())?;

@@ -158,7 +158,7 @@ impl LocalCertificate {
         if until(ca.validity.not_after, now) < CA_RENEWAL {
             tracing::warn!(
                 path = %self.ca_path().display(),
-                "the certificate of the local certificate authority is about to expire, creating a new one; clients need to trust it"
+                "the local CA certificate is about to expire, creating a new certificate authority; clients must trust the new one"
             );
             return Ok(None);
         }
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn changed_names_are_certified_immediately_and_invalid_names_change_nothing() {
+    fn changed_names_get_a_certificate_immediately_and_invalid_names_keep_the_current_one() {
         let folder = tempfile::tempdir().unwrap();
         let (resolver, local) = open(folder.path(), &["app.test"]);
         let first = served(&resolver);
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn local_certificate_lasts_at_most_397_days_and_is_renewed_when_a_third_is_left() {
+    fn local_certificate_is_valid_for_at_most_397_days_and_renewed_with_a_third_left() {
         let folder = tempfile::tempdir().unwrap();
         let (resolver, local) = open(folder.path(), &[]);
         let first = served(&resolver);

@@ -93,7 +93,7 @@ impl<'a> Host<'a> {
     }
 }
 
-/// Returns `host` without its first label, whose wildcard covers `host` (RFC 9525 §6.3).
+/// Returns `host` without its first label: the domain whose wildcard covers `host` (RFC 9525 §6.3).
 pub(crate) fn wildcard_parent(host: &str) -> Option<&str> {
     let (label, parent) = host.split_once('.')?;
     (!label.is_empty() && !parent.is_empty()).then_some(parent)

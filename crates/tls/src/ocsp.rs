@@ -1,4 +1,4 @@
-//! A parser of OCSP responses to staple (RFC 6960): their certificate, status and validity.
+//! A parser of the certificate, status and validity in OCSP responses to staple (RFC 6960).
 
 use std::time::SystemTime;
 
@@ -27,7 +27,7 @@ pub(crate) enum OcspError {
     Expired,
 }
 
-/// Checks that the OCSP status of the certificate is good, and returns when the response expires, if it does.
+/// Checks that the OCSP status of the certificate is good, and returns the expiry of the response, if any.
 pub(crate) fn good_until(
     response: &[u8],
     leaf: &CertificateDer<'_>,
@@ -95,7 +95,7 @@ fn single_response(response: &[u8], serial: &[u8]) -> Result<SingleResponse, Ocs
     Err(OcspError::WrongCertificate)
 }
 
-/// A DER reader (X.690), which holds the bytes that are not read yet.
+/// A DER reader (X.690) over the unread bytes.
 struct Der<'a>(&'a [u8]);
 
 impl<'a> Der<'a> {

@@ -54,7 +54,7 @@ pub(crate) fn reload_all(certificates: &[Arc<FileCertificate>]) {
 }
 
 impl FileCertificate {
-    /// Reads the certificate files at the start, when an unusable file is an error. Later it is only a warning.
+    /// Reads the certificate files at startup, and returns an error if a file is unusable. A reload only logs a warning.
     pub(crate) fn open(paths: PemPaths, resolver: &Arc<CertificateResolver>) -> Result<Self, Error> {
         let failed = |source| Error::Files { certificate: paths.certificate.clone(), key: paths.key.clone(), source };
         let content = PemContent::read(&paths).map_err(failed)?;
@@ -166,7 +166,7 @@ impl FileCertificate {
         if loaded.is_reordered {
             tracing::warn!(
                 %certificate,
-                "the certificate file is not a chain from leaf to root, serving the corrected chain"
+                "the certificates in the file are not in order from leaf to root, serving the reordered chain"
             );
         }
         if loaded.validity.is_expired(SystemTime::now()) {
@@ -204,7 +204,7 @@ impl FileCertificate {
     }
 }
 
-/// The content of the files of a certificate.
+/// The contents of a certificate's files.
 struct PemContent {
     certificate: Vec<u8>,
     key: Vec<u8>,
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn reload_serves_a_changed_certificate_file() {
+    fn reload_applies_a_changed_certificate_file() {
         let resolver = Arc::new(CertificateResolver::new());
         let files = TestFiles::new("old.test");
         let certificate = files.open(&resolver).unwrap();
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn reload_keeps_the_certificate_on_error_and_a_successful_reload_clears_the_error() {
+    fn failed_reload_keeps_the_certificate_and_a_later_successful_reload_clears_the_error() {
         let resolver = Arc::new(CertificateResolver::new());
         let files = TestFiles::new("old.test");
         let certificate = files.open(&resolver).unwrap();
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn open_rejects_a_key_of_another_certificate_and_names_both_files() {
+    fn error_for_a_key_of_another_certificate_names_both_files() {
         let resolver = Arc::new(CertificateResolver::new());
         let files = TestFiles::new("a.test");
         let (_, other_key) = self_signed_pem(&["a.test"]);

@@ -79,7 +79,7 @@ impl CertificateResolver {
         self.changes.send_replace(());
     }
 
-    /// Serves the certificate in the slot from now on.
+    /// Publishes a certificate in the slot, for all later handshakes.
     pub(crate) fn publish(&self, id: SlotId, certificate: LoadedCertificate) {
         let mut slots = self.slots();
         if let Some(slot) = slots.all.get_mut(&id.0) {

@@ -64,7 +64,7 @@ impl SecretFolder {
         self.sync()
     }
 
-    /// Creates a file unless it exists, and returns the content that the file then has.
+    /// Creates a file unless it exists, and returns the content of the file.
     ///
     /// If two processes write at the same time, both get the content of the first.
     pub(crate) fn write_new(&self, file: &str, content: &[u8]) -> io::Result<Vec<u8>> {

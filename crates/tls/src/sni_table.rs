@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn name_without_available_certificate_gets_no_certificate_except_a_matching_wildcard() {
+    fn name_without_available_certificate_gets_only_a_matching_wildcard_certificate() {
         let [other, wild] = [&["other.test"][..], &["*.example.com"]].map(self_signed);
         let names = ["new.test".to_owned(), "new.example.com".to_owned()];
         let table = SniTable::new([

@@ -2,7 +2,7 @@ use std::time::SystemTime;
 
 use crate::KeyType;
 
-/// The kind of source of a certificate.
+/// The source of a certificate: ACME, PEM files or a local CA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Source {
@@ -31,7 +31,7 @@ impl Source {
 pub struct CertificateStatus {
     /// The names on the certificate, or the configured names while the certificate is not available yet.
     pub names: Vec<String>,
-    /// The kind of source that the certificate comes from.
+    /// The source of the certificate.
     pub source: Source,
     /// The type of the certificate's key, or `None` while the certificate is not available yet.
     pub key_type: Option<KeyType>,

@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn renewal_of_a_certificate_that_expires_before_it_starts_is_due_at_its_expiry() {
+    fn renewal_is_due_at_expiry_if_the_validity_ends_before_it_begins() {
         let validity = Validity { not_before: system_time(200), not_after: system_time(100) };
         assert_eq!(validity.renewal_time(), system_time(100));
         assert!(validity.is_expired(system_time(150)));

@@ -180,7 +180,7 @@ async fn restart_does_not_shorten_the_back_off_after_a_rejected_order() {
 }
 
 #[tokio::test]
-async fn retries_an_unreachable_acme_directory_until_it_is_up() {
+async fn retries_an_unreachable_acme_directory_until_it_is_reachable() {
     let mut server = Server::bind().await;
     let Some(mut pebble) = Pebble::prepare(options(&server)) else {
         return;
@@ -319,7 +319,7 @@ async fn stored_acme_files_are_accessible_only_to_their_owner() {
 }
 
 #[tokio::test]
-async fn added_names_are_ordered_and_removed_names_are_no_longer_served() {
+async fn added_names_get_certificates_and_removed_names_are_no_longer_served() {
     let mut server = Server::bind().await;
     let Some(pebble) = Pebble::start(options(&server)) else {
         return;

@@ -86,7 +86,7 @@ impl<C, U> ByteRelay<C, U> {
         }
     }
 
-    /// Sends a Close frame to both endpoints, each at the end of the message in progress.
+    /// Sends a Close frame to both endpoints, in each direction after the message in progress.
     ///
     /// An opaque relay continues for the message timeout, and is then cut off.
     pub(crate) fn close(&mut self, CloseCommand { by, code, message_timeout }: CloseCommand) {

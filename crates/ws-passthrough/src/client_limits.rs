@@ -26,7 +26,7 @@ impl Default for ClientLimits {
     }
 }
 
-/// The clients that have open tunnels, with the number of their tunnels.
+/// The number of open tunnels of each client that has an open tunnel.
 #[derive(Debug, Default)]
 pub(crate) struct Clients {
     entries: Mutex<HashMap<Option<IpAddr>, Entry>>,

@@ -11,9 +11,8 @@ pub enum WsDecision {
     ///
     /// It carries a WebSocket, or another [allowed protocol](crate::WsPassthroughLayer::upgrade_protocols).
     Tunnelled,
-    /// The inner service responded with another status than 101, which was forwarded.
+    /// The inner service responded with a status other than 101, and the response was forwarded.
     Declined,
-    /// The requested protocol is not allowed, and the request was forwarded without the upgrade. The request was
-    /// forwarded without it.
+    /// The requested protocol is not allowed, and the request was forwarded without the upgrade.
     Ignored,
 }

@@ -35,7 +35,7 @@ pin_project! {
     }
 }
 
-/// The upgrade that was requested in a forwarded request.
+/// The upgrade requested by a forwarded request.
 enum ForwardedUpgrade {
     Ignored,
     Handshake(Box<PendingHandshake>),

@@ -41,7 +41,7 @@ pub struct WsPassthroughLayer {
 }
 
 impl WsPassthroughLayer {
-    /// Creates a layer that forwards WebSockets on all paths and closes idle ones after ten minutes.
+    /// Creates a layer that forwards WebSockets on all paths and closes idle WebSockets after ten minutes.
     pub fn new() -> Self {
         Self { config: Arc::new(Config::new()) }
     }
@@ -91,7 +91,7 @@ impl WsPassthroughLayer {
         self
     }
 
-    /// Sets the counts that the limits of tunnels and messages apply to. By default, all clones of a layer share them.
+    /// Sets the counts to which the limits on tunnels and messages apply. By default, all clones of a layer share them.
     ///
     /// The tunnels remain part of [`tunnels`](Self::tunnels).
     ///

@@ -43,7 +43,7 @@ pub enum WsEndpoint {
 pub enum MessageAction {
     /// Forwards the message, including the changes that the `on_message` function made to it.
     Forward,
-    /// Drops the message without a notification of the endpoints.
+    /// Drops the message without notifying the endpoints.
     Drop,
     /// Closes the tunnel, sending this close code to both endpoints.
     ///
@@ -54,7 +54,7 @@ pub enum MessageAction {
 pub(crate) type OnMessage = dyn Fn(&MessageContext<'_>, &mut WsMessage) -> MessageAction + Send + Sync;
 
 impl WsMessage {
-    /// Converts a text or binary message from the type of tungstenite. Returns other messages unchanged.
+    /// Converts a text or binary message from tungstenite's type. Returns other messages unchanged.
     pub(crate) fn from_data(message: Message) -> Result<Self, Message> {
         match message {
             Message::Text(text) => Ok(Self::Text(text.to_string())),

@@ -106,7 +106,9 @@ impl Rule {
             (Some(suffix), _) if suffix.starts_with('.') && !suffix.contains('*') && suffix.len() > 1 => {
                 Ok(Self::Subdomains { scheme: scheme.to_owned(), suffix: suffix.to_owned() })
             }
-            (_, true) => invalid("* is allowed only as the first label of the host: https://*.example.org"),
+            (_, true) => {
+                invalid("a wildcard is allowed only as the first label of the host, as in https://*.example.org")
+            }
             (_, false) => Ok(Self::Exact(origin)),
         }
     }
@@ -129,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn allows_only_the_listed_origins() {
+    fn allows_only_the_listed_websocket_origins() {
         for (list, host, origin, expected) in [
             ("https://app.example", "a", "https://app.example", true),
             ("https://App.example", "a", "https://aPP.example", true),
@@ -176,11 +178,11 @@ mod tests {
             ("://a", "bad WebSocket origin \"://a\": invalid scheme"),
             (
                 "https://a.*.b",
-                "bad WebSocket origin \"https://a.*.b\": * is allowed only as the first label of the host: https://*.example.org",
+                "bad WebSocket origin \"https://a.*.b\": a wildcard is allowed only as the first label of the host, as in https://*.example.org",
             ),
             (
                 "https://*",
-                "bad WebSocket origin \"https://*\": * is allowed only as the first label of the host: https://*.example.org",
+                "bad WebSocket origin \"https://*\": a wildcard is allowed only as the first label of the host, as in https://*.example.org",
             ),
         ] {
             assert_eq!(list.parse::<WsOrigins>().unwrap_err().to_string(), message);

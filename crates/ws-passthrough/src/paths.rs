@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn contains_paths_that_match_a_glob_completely() {
+    fn path_set_contains_only_paths_that_match_a_glob_completely() {
         for (list, path, expected) in [
             ("/**", "/any/where", true),
             ("/**", "/a/../b", true),

@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn accepts_a_switch_to_another_protocol_only_if_the_response_names_it() {
+    fn accepts_an_upgrade_response_only_if_it_names_the_requested_protocol() {
         let switch = ProtocolSwitch::Other(Protocol::from_static("tcp"));
         for (upgrade, http2_protocol, expected) in [
             (Some("tcp"), None, true),

@@ -1,4 +1,4 @@
-//! The numbers of open tunnels that limits apply to.
+//! Counts of open tunnels, to which the tunnel limits apply.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use crate::client_limits::{Client, ClientLimits, Clients};
 use crate::rejection::WsRejection;
 
-/// The numbers of open tunnels that limits apply to: all of a layer, and those of each client.
+/// The numbers of open tunnels to which limits apply: in total and per client.
 ///
 /// By default, a layer and its clones share them. [`WsPassthroughLayer::counts`](crate::WsPassthroughLayer::counts) sets
 /// others, so that limits apply to some of the tunnels only, such as those of one route.
@@ -46,7 +46,7 @@ impl TunnelCounts {
     }
 }
 
-/// Counts one tunnel until it is dropped.
+/// A guard that counts one tunnel until it is dropped.
 #[derive(Debug)]
 pub(crate) struct CountGuard {
     counts: TunnelCounts,
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn rejected_tunnel_does_not_count_for_its_client() {
+    fn rejected_tunnel_does_not_count_towards_the_limit_of_its_client() {
         let counts = TunnelCounts::default();
         let limits = ClientLimits { max_tunnels: Some(1), ..ClientLimits::default() };
         assert_eq!(counts.acquire(None, Some(0), &limits).unwrap_err(), WsRejection::TooManyTunnels);

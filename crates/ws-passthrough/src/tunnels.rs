@@ -45,18 +45,19 @@ struct Inner {
     counters: Counters,
 }
 
-/// A command to close all tunnels that were opened before it was given.
+/// A command to close all tunnels that were opened before the command.
 #[derive(Clone, Copy, Debug)]
 struct CloseOrder {
-    /// The generation of tunnels that starts with this command. The command applies to tunnels of earlier generations.
+    /// The generation number of tunnels that are opened after this command. The command applies to tunnels of earlier
+    /// generations.
     generation: u64,
     began: Instant,
     code: u16,
     /// The time over which the Close frames to all tunnels are spread.
     spread: Duration,
-    /// The time within which all tunnels should be closed, if it is limited.
+    /// The time within which all tunnels should be closed, or `None` if no time was given.
     within: Option<Duration>,
-    /// Whether new tunnels are rejected from now on.
+    /// Whether new tunnels are rejected after this command.
     is_last: bool,
 }
 
@@ -136,7 +137,7 @@ impl Tunnels {
         &self.inner.counters
     }
 
-    /// Adds a tunnel that `count` allows, unless the tunnels are draining.
+    /// Opens a tunnel, unless `count` rejects it or the tunnels are draining.
     pub(crate) fn open(
         &self,
         count: impl FnOnce() -> Result<CountGuard, WsRejection>,
@@ -157,7 +158,7 @@ impl Tunnels {
 }
 
 impl CloseOrder {
-    /// Returns the maximum time until a message in progress at `start` must be complete.
+    /// Returns the maximum time to complete a message that is in progress at `start`.
     ///
     /// It leaves the time for the replies, `close`, but is at least half of the remaining time.
     fn message_timeout(&self, start: Instant, close: Duration) -> Duration {
@@ -167,7 +168,7 @@ impl CloseOrder {
     }
 }
 
-/// The minimum time between the closes of two tunnels, for at most 100 closes per second.
+/// The minimum time between closing two tunnels, so that at most 100 tunnels close per second.
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A guard that counts a tunnel as open until it is dropped.
@@ -186,12 +187,12 @@ pub(crate) struct TunnelGuard {
 pub(crate) struct CloseCommand {
     pub(crate) by: ClosedBy,
     pub(crate) code: u16,
-    /// The maximum time until a message in progress must be complete.
+    /// The maximum time to complete a message that is in progress.
     pub(crate) message_timeout: Duration,
 }
 
 impl TunnelGuard {
-    /// Waits until a command or the maximum lifetime requires that the tunnel is closed.
+    /// Waits until the tunnel must be closed because of a close command or its maximum lifetime.
     ///
     /// `close` is the time that the replies may take.
     pub(crate) async fn close_command(&self, close: Duration, max_lifetime: Option<Duration>) -> CloseCommand {
@@ -291,7 +292,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn restart_closes_only_the_tunnels_that_were_open_before() {
+    async fn restart_closes_only_tunnels_that_were_opened_before_the_call() {
         let tunnels = Tunnels::new();
         let old = acquire(&tunnels).unwrap();
         tunnels.restart_within(Duration::from_secs(10));

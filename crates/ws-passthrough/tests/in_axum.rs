@@ -57,7 +57,7 @@ async fn forwards_websockets_through_a_hyper_util_client_with_keep_upgrade_field
 }
 
 #[tokio::test]
-async fn response_contains_the_decision_or_the_rejection() {
+async fn response_extensions_contain_the_decision_or_the_rejection() {
     let switch = get(async || (StatusCode::SWITCHING_PROTOCOLS, [("upgrade", "websocket")]));
     let fields = get(async |headers: HeaderMap| format!("{:?}", headers.get("upgrade")));
     let app = Router::new().route("/switch", switch).route("/", fields).layer(WsPassthroughLayer::new());

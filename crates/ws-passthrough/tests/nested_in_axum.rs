@@ -9,7 +9,7 @@ use rproxy_ws_passthrough::{Rejection, WsPassthroughLayer};
 use tower::ServiceExt;
 
 #[tokio::test]
-async fn allowed_paths_match_the_path_that_the_client_sent() {
+async fn allowed_paths_match_the_original_path_inside_a_nested_router() {
     let layer = WsPassthroughLayer::new().paths("/v1/**".parse().unwrap());
     let inner = || Router::new().fallback(async || "own").layer(layer.clone());
     let app = Router::new().nest("/v1", inner()).nest("/v2", inner());

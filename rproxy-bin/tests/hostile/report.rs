@@ -91,5 +91,5 @@ pub(crate) fn broken(outcomes: &[(&str, String)]) {
     for (name, gets) in outcomes {
         let _ = writeln!(text, "| {name} | {gets} |");
     }
-    write("broken-backends.md", "Broken backends", BROKEN, &text);
+    write("broken-backends.md", "Responses to failing backends", BROKEN, &text);
 }

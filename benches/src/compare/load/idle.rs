@@ -39,7 +39,7 @@ impl Idle {
         Ok(Self(all))
     }
 
-    /// Returns an error if the proxy has closed a connection, because a closed connection uses no memory.
+    /// Returns an error if the proxy has closed a connection, which would falsify the memory per connection.
     pub(crate) fn are_all_open(&mut self) -> Result<()> {
         let total = self.0.len();
         let quiet = |connection: &mut Connection<Box<dyn Socket>>| {

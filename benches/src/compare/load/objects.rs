@@ -11,7 +11,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::http1::Connection;
 use super::{Tally, Target, fetch};
 
-/// Sends requests for a different object each time.
+/// Sends requests, each for a different object.
 pub(super) async fn misses(target: &Target, connections: usize, duration: Duration) -> Result<Tally> {
     // The object 0 was requested by the check before.
     static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -106,7 +106,7 @@ async fn sum(mut clients: JoinSet<Result<u64>>) -> Result<u64> {
     Ok(requests)
 }
 
-/// Returns the number of requests that the origin has received, including this request.
+/// Returns the number of requests that the origin has received, including the request for this number.
 async fn origin_requests(target: &Target) -> Result<u64> {
     let origin = Target { address: target.origin, path: "/count".to_owned(), certificate: None, ..target.clone() };
     let response = fetch(&origin, &[]).await?;

@@ -1,4 +1,4 @@
-//! A load of WebSocket messages, each of which the backend echoes.
+//! A load of WebSocket messages that the backend echoes.
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ pub(super) async fn run(target: &Target, connections: usize, duration: Duration)
     Ok(Tally::new(requests, started.elapsed()))
 }
 
-/// Runs one client. Returns the number of echoes.
+/// Runs one WebSocket client until `end`. Returns the number of echoes.
 async fn client(target: Target, number: usize, end: Instant) -> Result<u64> {
     let config = WebSocketConfig::default().read_buffer_size(4096);
     let (stream, url) = (target.tcp(number).await?, target.url().replacen("http", "ws", 1));

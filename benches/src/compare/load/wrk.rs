@@ -13,7 +13,7 @@ pub(super) async fn run(target: &Target, connections: usize, duration: Duration)
     parse(&output_of(command).await?)
 }
 
-/// Parses the output. Fails on responses without a success status, and on socket errors.
+/// Parses the output of wrk. Fails on responses without a success status, and on socket errors.
 fn parse(output: &str) -> Result<Tally> {
     let line = |part: &str| output.lines().map(str::trim).find(|line| line.contains(part));
     ensure!(line("Non-2xx").is_none(), "{}", line("Non-2xx").unwrap_or_default());

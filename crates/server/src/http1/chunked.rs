@@ -37,7 +37,7 @@ impl Chunked {
         Self { state: State::Size { size: 0, digits: 0 }, overhead: 0 }
     }
 
-    /// Scans bytes, and returns how many of them belong to the body, and whether the body is complete.
+    /// Scans bytes, and returns the number of bytes that belong to the body and whether the body is complete.
     ///
     /// Returns an error if the coding is invalid.
     pub(crate) fn advance(&mut self, bytes: &[u8]) -> Result<(usize, bool), ()> {

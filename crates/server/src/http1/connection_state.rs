@@ -15,19 +15,19 @@ pub(crate) struct ConnectionState {
     calls: AtomicU64,
     /// The number of requests whose response body has not ended yet.
     in_flight: AtomicUsize,
-    /// The number of the service call with a rejected head, counted from 1, or 0 without a rejected head.
+    /// The ordinal number of the service call for a rejected head, starting at 1, or 0 if no head was rejected.
     rejected_call: AtomicU64,
     rejected: AtomicU8,
-    /// The number of the incomplete request head, counted from 1, or 0 without an incomplete head.
+    /// The ordinal number of the incomplete request head, starting at 1, or 0 if no head is incomplete.
     incomplete_head: AtomicU64,
     is_head_too_slow: AtomicBool,
-    /// Twice the number of the last service call with a response, plus 1 if the response switched protocols.
+    /// Twice the ordinal number of the last service call that has responded, plus 1 if it switched protocols.
     responded: AtomicU64,
     /// Whether a read waits until the service has responded to an upgrade request.
     awaits_response: AtomicBool,
-    /// Whether a read waits for the end of a response, before it releases the bytes after the request.
+    /// Whether a read waits for the end of a response before it returns the bytes that follow the request.
     awaits_end: AtomicBool,
-    /// Whether some content of the last request has not been read.
+    /// Whether the content of the last request has not been read completely.
     has_unread_content: AtomicBool,
     /// Whether the client half-closed the connection after its last request.
     is_half_closed: AtomicBool,
@@ -69,12 +69,12 @@ impl ConnectionState {
             .unwrap_or(Malformed)
     }
 
-    /// Sets the number of the incomplete request head, counted from 1.
+    /// Sets the ordinal number of the incomplete request head, starting at 1.
     pub(crate) fn set_incomplete_head(&self, head: Option<NonZeroU64>) {
         self.incomplete_head.store(head.map_or(0, NonZeroU64::get), Relaxed);
     }
 
-    /// Returns the number of the incomplete request head, counted from 1.
+    /// Returns the ordinal number of the incomplete request head, starting at 1.
     pub(crate) fn incomplete_head(&self) -> Option<NonZeroU64> {
         NonZeroU64::new(self.incomplete_head.load(Relaxed))
     }

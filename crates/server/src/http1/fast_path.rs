@@ -1,4 +1,4 @@
-//! The HTTP/1.1 fast path: it serves requests that have no content, without hyper.
+//! The HTTP/1.1 fast path, which serves requests that have no content without using hyper.
 //!
 //! Most requests consist only of a head. Their head is read into an allocation of its size, the response is written
 //! without a copy, and an idle connection has no buffers. All other requests are passed to hyper.
@@ -36,7 +36,7 @@ pub(super) enum FastPathEnd {
     Hyper,
     /// The first bytes of the connection may be the HTTP/2 preface.
     Preface,
-    /// The connection closes after the last response was sent.
+    /// The connection closes after the last response has been sent.
     Close,
     /// The connection closes while idle or without a response, so no response can be lost.
     Idle,
@@ -152,7 +152,7 @@ where
 /// Calls the service with a request, and writes its response to the client.
 // The future is boxed for each request, so it should be small: the inner scopes limit the lifetime of borrowed values, for
 // which the future reserves space.
-#[expect(clippy::manual_async_fn, reason = "the future of an `async fn` would store its arguments twice")]
+#[expect(clippy::manual_async_fn, reason = "an `async fn` would store its arguments twice in its future")]
 fn respond<T, S, B>(
     io: &mut FramedIo<T>,
     service: &mut S,
@@ -378,7 +378,7 @@ where
     Err(error.unwrap_or_else(|| "the response body is shorter than its Content-Length".into()))
 }
 
-/// Appends a small piece of data, because copying it is cheaper than a vectored write.
+/// Appends the data of a small frame to `out`, because a copy is cheaper than a vectored write.
 fn append(out: &mut Vec<u8>, mut data: impl Buf) {
     out.reserve(data.remaining());
     while data.has_remaining() {
@@ -465,7 +465,7 @@ where
 /// The number of clock ticks in the idle timeout.
 const TICKS: u32 = 4;
 
-/// The maximum delay of a response head for the first frame of its body.
+/// The maximum time that a response head waits for the first frame of its body.
 const FIRST_FRAME_WAIT: Duration = Duration::from_millis(2);
 
 /// The maximum size of a frame that is copied, because a copy is cheaper than a vectored write.

@@ -1,4 +1,4 @@
-//! The socket for hyper, which returns only complete heads and bodies with valid framing.
+//! The socket for hyper, from which hyper reads only complete heads and bodies with valid framing.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -29,13 +29,13 @@ pub(crate) struct FramedIo<T> {
     socket: T,
     scanner: Scanner,
     state: Arc<ConnectionState>,
-    /// The bytes that were read from the socket but not passed to the reader.
+    /// The bytes that were read from the socket but not yet passed to the reader.
     held: Vec<u8>,
     /// The number of held bytes that may be passed to the reader.
     released: usize,
     stage: Stage,
     half_close: HalfClose,
-    /// The number of the last HTTP/1.0 request whose response has begun.
+    /// The ordinal number of the last HTTP/1.0 request whose response has begun.
     http10_responded: u64,
     /// Whether the connection is reset if it is dropped without a shutdown.
     resets: bool,
@@ -55,8 +55,7 @@ enum Stage {
     /// The client has half-closed the connection and waits for the response.
     HalfClosed,
     Ended,
-    /// The sending direction is closed, while received bytes are discarded. This number of bytes may still be
-    /// discarded.
+    /// The write half is shut down, and up to this number of received bytes is discarded.
     Lingers(usize),
 }
 
@@ -127,12 +126,12 @@ impl<T> FramedIo<T> {
         self.held.extend_from_slice(bytes);
     }
 
-    /// Returns the bytes that were read but not passed to the reader.
+    /// Returns the bytes that were read but not yet passed to the reader.
     pub(crate) fn held(&self) -> &[u8] {
         &self.held
     }
 
-    /// Returns the socket, and the bytes that were read but not passed to the reader.
+    /// Returns the socket, and the bytes that were read but not yet passed to the reader.
     pub(crate) fn into_parts(self) -> (T, Bytes) {
         (self.socket, self.held.into())
     }
@@ -143,7 +142,7 @@ impl<T> FramedIo<T> {
         self.scan_held();
     }
 
-    /// Moves held bytes that may be forwarded to the reader's buffer.
+    /// Moves the released part of the held bytes to the reader's buffer.
     fn read_released(&mut self, buf: &mut ReadBuf<'_>) {
         let taken = self.released.min(buf.remaining());
         buf.put_slice(&self.held[..taken]);
@@ -187,7 +186,7 @@ impl<T> FramedIo<T> {
         }
     }
 
-    /// Scans the bytes in `buf` from position `before`, and holds the bytes that may not be forwarded yet.
+    /// Scans the bytes in `buf` from position `before`, and holds back the bytes that may not be forwarded yet.
     fn scan_read(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
         let read = &buf.filled()[before..];
         let passed = match self.scanner.scan(read) {
@@ -253,7 +252,7 @@ impl<T: ClientSocket> FramedIo<T> {
         polled.map_ok(|()| read)
     }
 
-    /// Returns whether the client closed the connection while it has a pending response.
+    /// Returns whether the client closed the connection while a response is pending.
     ///
     /// Pipelined bytes are held, up to a limit. A half-close is subject to [`HalfClose`].
     pub(crate) fn is_closed(&mut self, cx: &mut Context<'_>) -> bool {
@@ -300,7 +299,7 @@ impl<T: ClientSocket> FramedIo<T> {
         self.socket.reset_on_drop(true);
     }
 
-    /// Returns whether the policy allows the client to half-close now.
+    /// Returns whether the half-close policy allows the client to half-close at this time.
     fn allows_half_close(&self) -> bool {
         let is_allowed = match self.half_close {
             HalfClose::WithRequest => self.read_at.elapsed() <= HALF_CLOSE_WINDOW,
@@ -403,7 +402,7 @@ impl<T: ClientSocket> AsyncWrite for FramedIo<T> {
         Pin::new(&mut self.socket).poll_flush(cx)
     }
 
-    /// Closes the sending direction, and waits for the client to close the receiving direction.
+    /// Shuts down the write half, and waits for the client to close the connection.
     ///
     /// RFC 9112 §9.6: bytes that arrive at a closed socket reset the connection, and the client may lose the response.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -438,12 +437,12 @@ impl<T: ClientSocket> AsyncWrite for FramedIo<T> {
 }
 
 impl<T: ClientSocket> FramedIo<T> {
-    /// Returns whether `buf` is the start of a response that hyper writes to an HTTP/1.0 request.
+    /// Returns whether `buf` starts a response that hyper writes as HTTP/1.0 for an HTTP/1.0 client.
     fn begins_http10(&self, buf: &[u8]) -> bool {
         self.scanner.is_http10() && self.http10_responded != self.scanner.heads() && buf.starts_with(HTTP10)
     }
 
-    /// Writes `buf` with the HTTP version of this server, where hyper wrote the client's (RFC 9110 §2.5, §6.2).
+    /// Writes `buf` with the server's HTTP version in place of the client's, which hyper uses (RFC 9110 §2.5, §6.2).
     fn poll_write_status(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         // hyper ends a body of unknown length by closing the connection.
         self.reset_unless_shut_down();
@@ -472,7 +471,7 @@ const MAX_AHEAD: usize = 16 * 1024;
 /// The maximum time between a request and a half-close that [`HalfClose::WithRequest`] allows.
 const HALF_CLOSE_WINDOW: Duration = Duration::from_millis(200);
 
-/// The interval between checks whether the client has closed the connection, while its socket is not read.
+/// The interval of checks for a closed connection while the socket is not read.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The maximum time that the server waits for the client to close the connection after the last response.

@@ -17,7 +17,7 @@ pub(crate) struct HeadLimits {
 }
 
 impl HeadLimits {
-    /// Returns the reason to reject an incomplete head, of which the first `scanned` bytes were checked before.
+    /// Returns the reason to reject an incomplete head, whose first `scanned` bytes have already been checked.
     ///
     /// It also rejects data that can't become a request, such as HTTP/0.9 or a TLS handshake.
     pub(super) fn check_incomplete(&self, head: &[u8], scanned: usize) -> Option<RejectedHead> {
@@ -191,7 +191,7 @@ pub(super) fn encoded_target(bytes: &[u8]) -> Option<(Range<usize>, Vec<u8>)> {
 /// The maximum total length of all `Connection` and `TE` values, which are searched several times.
 pub(super) const MAX_OPTIONS: usize = 2048;
 
-/// Returns the length and the body framing of the first head in `bytes`, or `None` if it is incomplete or invalid.
+/// Returns the length and body framing of the first head in `bytes`, or `None` if the head is incomplete or invalid.
 #[cfg(any(test, fuzzing))]
 pub(super) fn first_head(bytes: &[u8], limits: &HeadLimits) -> Option<(usize, BodyFraming)> {
     let end = head_end(bytes, 0)?;

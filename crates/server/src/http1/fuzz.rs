@@ -13,7 +13,7 @@ pub fn framing(bytes: &[u8]) {
     let Some((piece, bytes)) = bytes.split_first() else { return };
     let whole = scan_in_pieces(bytes, bytes.len());
     let split = scan_in_pieces(bytes, usize::from(*piece).max(1));
-    assert_eq!(whole, split, "a split into pieces of {piece} bytes changes the scanned messages");
+    assert_eq!(whole, split, "splitting the input into chunks of {piece} bytes changes the scanned messages");
 
     let Some((end, body)) = first_head(bytes, &LIMITS) else { return };
     let body = if body == BodyFraming::Upgrade { BodyFraming::None } else { body };
@@ -35,7 +35,7 @@ pub fn framing(bytes: &[u8]) {
             assert_eq!(expected, Some(body));
         }
         ([], [coding]) if coding.eq_ignore_ascii_case(b"chunked") => assert_eq!(body, BodyFraming::Chunked),
-        other => panic!("the scanner found the framing {body:?} for the fields {other:?}"),
+        other => panic!("the scanner accepted the framing {body:?} for the invalid framing fields {other:?}"),
     }
 }
 
@@ -58,7 +58,7 @@ fn scan_in_pieces(bytes: &[u8], piece: usize) -> (u64, Option<usize>) {
     (scanner.heads(), Some(start))
 }
 
-/// Checks that the scanner accepts every request head that the fast path accepts, and finds no body.
+/// Checks that the scanner accepts every request head accepted by the fast path, and finds no body after it.
 pub fn request_head(bytes: &[u8]) {
     let shared = Bytes::copy_from_slice(bytes);
     let Some(plain) = request_head::parse(&shared, &LIMITS) else { return };

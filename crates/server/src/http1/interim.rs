@@ -45,7 +45,7 @@ impl InterimResponses {
         Self { slot, relay }
     }
 
-    /// Starts the next request, and returns the [`InterimRelay`] for it.
+    /// Begins the next request, and returns the [`InterimRelay`] for it.
     pub(super) fn begin(&mut self) -> InterimRelay {
         // The extension of the last request may still be in use, and must not send to this request.
         if Arc::strong_count(&self.relay) > 1 {
@@ -125,7 +125,7 @@ fn write(out: &mut Vec<u8>, head: &Response<()>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// The size of unsent interim responses above which additional interim responses are dropped.
+/// The maximum size of unsent interim responses; while it is exceeded, additional interim responses are dropped.
 const MAX_UNSENT: usize = 64 * 1024;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! An adapter between hyper and the service that closes connections and removes ignored `Upgrade` fields.
+//! A service adapter for hyper that closes connections after the last response and removes ignored `Upgrade` fields.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -15,7 +15,7 @@ use crate::service::ConnectionService;
 /// A connection on which the client sent the HTTP/2 preface.
 pub(crate) struct PriorKnowledge<T, S> {
     pub(crate) socket: T,
-    /// The bytes of the connection that were read already.
+    /// The bytes that were already read from the connection.
     pub(crate) first: Bytes,
     pub(crate) service: ConnectionService<S>,
     pub(crate) draining: watch::Receiver<bool>,

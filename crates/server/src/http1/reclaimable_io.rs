@@ -1,4 +1,4 @@
-//! A socket that hyper serves and that can be taken back from hyper without closing it.
+//! A socket for hyper that can be reclaimed from hyper without closing the connection.
 //!
 //! hyper can't return the socket of a connection with upgrades. But it shuts down and drops the socket when the connection
 //! is closed. After a reclaim, the shutdown does nothing, and the dropped socket is returned to its owner.
@@ -17,7 +17,7 @@ pub(crate) fn reclaimable<T>(io: T) -> (ReclaimableIo<T>, ReclaimHandle<T>) {
     (ReclaimableIo { io: Some(io), state: Arc::clone(&state) }, ReclaimHandle { state })
 }
 
-/// A socket that, after a call of [`ReclaimHandle::reclaim`], returns to the handle when it is dropped.
+/// A socket that is returned to its handle on drop, after a call of [`ReclaimHandle::reclaim`].
 #[derive(Debug)]
 pub(crate) struct ReclaimableIo<T> {
     /// The wrapped socket, or `None` while `drop` runs.
@@ -38,7 +38,7 @@ struct ReclaimState<T> {
 }
 
 impl<T> ReclaimHandle<T> {
-    /// Disables the shutdown of the socket, and moves the socket to this handle when it is dropped.
+    /// Disables the shutdown of the socket, so that dropping the [`ReclaimableIo`] moves the socket to this handle.
     pub(crate) fn reclaim(&self) {
         self.state.is_reclaimed.store(true, Relaxed);
     }

@@ -197,7 +197,7 @@ mod tests {
 
     // RFC 9112 §3.2.4
     #[test]
-    fn options_in_absolute_form_without_path_becomes_asterisk() {
+    fn options_target_in_absolute_form_without_path_becomes_an_asterisk() {
         for (target, path) in
             [("http://a", "*"), ("http://a:81", "*"), ("http://a/", "/"), ("http://a?b", "/"), ("*", "*"), ("/", "/")]
         {

@@ -31,7 +31,7 @@ enum State {
     Chunked(Chunked),
     /// The state after an upgrade request, when the meaning of the bytes depends on the pending response.
     AwaitsUpgrade,
-    /// The state after a 101 response, when the bytes are not HTTP.
+    /// The state after a 101 response, when the bytes of the connection are not HTTP.
     Tunnel,
 }
 

@@ -1,4 +1,4 @@
-//! An HTTP/1.1 connection: it combines the fast path and hyper, with timeouts and draining.
+//! Serves an HTTP/1.1 connection with the fast path and hyper, with timeouts and draining.
 
 use std::future::{Future, poll_fn};
 use std::num::NonZeroU64;
@@ -32,7 +32,7 @@ use crate::service::ConnectionService;
 /// A connection that hyper serves is reclaimed when it has been idle for a while, which frees hyper's buffers.
 #[expect(
     clippy::manual_async_fn,
-    reason = "the future of an `async fn` would store its arguments twice in each connection"
+    reason = "an `async fn` would store its arguments twice in the future of each connection"
 )]
 pub(crate) fn serve<T, S, B>(
     socket: T,

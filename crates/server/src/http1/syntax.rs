@@ -2,7 +2,7 @@
 
 use crate::RejectedHead;
 
-/// Returns whether the name equals a framing field except for another character in place of the hyphen.
+/// Returns whether the name is that of a framing field with another character in place of the hyphen.
 ///
 /// CGI, WSGI and similar interfaces map `Content_Length` and `Content-Length` to the same variable, so that a backend
 /// could use such a field for framing.

@@ -27,7 +27,7 @@ pub(super) struct Activity {
     written: AtomicU64,
     /// Whether the last write to the socket was pending.
     is_blocked: AtomicBool,
-    /// The number of frames with content and of response parts since the last tick.
+    /// The number of frames with content since the last tick; sent response data counts as frames.
     useful: AtomicU64,
     /// The number of frames without content since the last tick.
     empty: AtomicU64,
@@ -242,7 +242,7 @@ const PER_SECOND: u32 = 5;
 const ERROR_COST: u32 = 5;
 const REJECTION_COST: u32 = 1;
 
-/// The maximum number of DATA frames that may arrive for a stream after the server has reset it, one window.
+/// The maximum number of DATA frames that may arrive for a stream after the server has reset it: one window.
 const LATE_PER_RESET: u32 = 64;
 const MAX_LATE: u32 = 128 * LATE_PER_RESET;
 

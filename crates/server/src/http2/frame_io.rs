@@ -1,4 +1,4 @@
-//! The socket of an HTTP/2 connection, which scans the frames of both directions.
+//! A wrapper around the socket of an HTTP/2 connection that scans the frames in both directions.
 
 use std::io;
 use std::pin::Pin;
@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::activity::Activity;
 use super::frames::{CONTINUATION, END_HEADERS, FrameScanner, GOAWAY, HEADERS, RST_STREAM};
 
-/// A socket that counts the frames of both directions in an [`Activity`].
+/// A socket that counts received and sent frames in an [`Activity`].
 #[derive(Debug)]
 pub(super) struct FrameIo<T> {
     socket: T,
@@ -21,7 +21,7 @@ pub(super) struct FrameIo<T> {
     first: Bytes,
     received: FrameScanner,
     sent: FrameScanner,
-    /// The number of complete request heads, and the stream of the last one.
+    /// The number of complete request heads, and the stream identifier of the last head.
     heads: u64,
     last_head: u32,
     /// The highest stream number that the client has used. The head of that stream may be incomplete.
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn counts_two_rejected_heads_in_separate_reads_once_each() {
+    async fn counts_each_rejected_head_once_if_heads_arrive_in_separate_reads() {
         let (mut near, far) = duplex(1024);
         let activity = Arc::new(Activity::new(false));
         let mut io = FrameIo::new(far, Bytes::new(), Arc::clone(&activity));

@@ -1,6 +1,6 @@
 //! A scanner for frame boundaries in the raw bytes of an HTTP/2 connection (RFC 9113 §4.1).
 
-/// A scanner for the HTTP/2 frames of one direction.
+/// A scanner for the HTTP/2 frames in one direction of a connection.
 #[derive(Debug)]
 pub(super) struct FrameScanner {
     /// The number of bytes of the client's preface that are not scanned yet (RFC 9113 §3.4).
@@ -78,7 +78,7 @@ impl FrameScanner {
     }
 }
 
-/// Returns the frames in `bytes`, split into pieces of a fixed size, for tests and fuzzing.
+/// Returns the frames in `bytes`, scanned in chunks of a fixed size, for tests and fuzzing.
 #[cfg(any(test, fuzzing))]
 pub(super) fn frames_in_pieces(bytes: &[u8], piece: usize) -> Vec<Frame> {
     let (mut scanner, mut frames) = (FrameScanner::for_client(), Vec::new());

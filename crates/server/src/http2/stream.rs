@@ -48,7 +48,7 @@ impl<S> StreamService<S> {
     }
 }
 
-/// The size of the fields of a request head as it would be in HTTP/1.1.
+/// The size that the fields of a request head would have in HTTP/1.1.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct HeadSize {
     bytes: usize,

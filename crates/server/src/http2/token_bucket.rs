@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn bucket_refills_over_time_up_to_the_burst() {
+    async fn token_bucket_refills_over_time_up_to_the_burst() {
         let bucket = TokenBucket::new(3, 2);
         assert!((0..3).all(|_| bucket.take(1)));
         assert!(!bucket.take(1));

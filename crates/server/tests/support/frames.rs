@@ -1,4 +1,4 @@
-//! A test client for HTTP/2 that sends and receives single frames.
+//! A test client for HTTP/2 that sends and receives individual frames.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -73,7 +73,7 @@ impl Client {
         Self::new(Box::new(socket))
     }
 
-    /// Connects to `localhost` with TLS, and without starting the HTTP/2 handshake.
+    /// Connects to `localhost` with TLS, but without starting the HTTP/2 handshake.
     pub(crate) fn connect(address: SocketAddr, config: &Arc<ClientConfig>) -> Self {
         let socket = connect(address);
         let session = ClientConnection::new(Arc::clone(config), "localhost".try_into().unwrap()).unwrap();
@@ -129,7 +129,7 @@ impl Client {
         let _ = self.stream.write_all(bytes).and_then(|()| self.stream.flush());
     }
 
-    /// Sends a request without content, with a head of any size.
+    /// Sends a request with a head of any size and without content.
     pub(crate) fn request(&mut self, stream: u32, head: &[u8]) {
         self.head(stream, head, true);
     }

@@ -17,7 +17,7 @@ use crate::{crypto::digest, secret_folder::SecretFolder};
 #[derive(Debug)]
 pub(crate) struct Account {
     secrets: SecretFolder,
-    /// The name of the account key's file, which depends on the contacts and on the external account.
+    /// The file name of the account key, which depends on the contacts and the external account.
     key_file: String,
     contacts: Vec<String>,
     external: Option<ExternalAccount>,
@@ -87,7 +87,7 @@ impl Account {
         self.peers.as_ref()
     }
 
-    /// Returns the account key as PKCS #8: from memory, the folder or the shared store, else a new one.
+    /// Returns the account key as PKCS #8: from memory, the folder or the shared store, or else a new key.
     pub(super) async fn key(&self) -> Result<Vec<u8>, Failure> {
         let failed = |error: String| Failure::transient(format!("can't load or create the ACME account key: {error}"));
         let mut key = self.key.lock().await;
@@ -127,7 +127,7 @@ fn load_or_create_key(secrets: &SecretFolder, file: &str) -> Result<Vec<u8>, Str
             tracing::warn!(
                 path = %secrets.file_path(file).display(),
                 %error,
-                "can't store the ACME account key, the next start of this process creates another account"
+                "can't store the ACME account key, a restart of this process will create another account"
             );
             Ok(pem.into_bytes())
         }

@@ -40,7 +40,7 @@ impl Backoff {
         after
     }
 
-    /// Allows the next order now, but keeps the failure counts that determine the delay after it.
+    /// Allows the next order immediately, but keeps the failure counts that determine later delays.
     pub(crate) fn retry_now(self) -> Self {
         Self { next: SystemTime::UNIX_EPOCH, ..self }
     }

@@ -77,7 +77,7 @@ impl AcmeCertificate {
         Ok(certificate)
     }
 
-    /// Serves the previous certificate `other`, which has other names, until the new one is issued.
+    /// Serves the certificate of `other`, which has different names, until this certificate is issued.
     pub(crate) fn succeed(&self, other: &Self) {
         if let Some(certificate) = self.resolver.current(other.slot) {
             self.resolver.publish_fallback(self.slot, certificate);
@@ -98,7 +98,7 @@ impl AcmeCertificate {
         self.reload.notify_one();
     }
 
-    /// Orders and renews the certificate in an endless loop. Never returns.
+    /// Orders and renews the certificate, and never returns.
     pub(crate) async fn run(self: Arc<Self>) {
         loop {
             self.sync().await;
@@ -136,9 +136,9 @@ impl AcmeCertificate {
 
     async fn order(&self) {
         tracing::info!(names = ?self.names, directory = self.account.directory(), "ordering a certificate");
-        let outcome = timeout(ORDER_TIMEOUT, self.order_and_publish())
-            .await
-            .unwrap_or_else(|_| Err(Failure::rejected("the ACME server did not finish the order in time")));
+        let outcome = timeout(ORDER_TIMEOUT, self.order_and_publish()).await.unwrap_or_else(|_| {
+            Err(Failure::rejected(format!("the ACME server did not complete the order within {ORDER_TIMEOUT:?}")))
+        });
         match outcome {
             Ok(()) => self.issued().await,
             Err(failure) => self.failed(failure).await,
@@ -231,7 +231,7 @@ impl AcmeCertificate {
             tracing::info!(
                 names = ?self.names,
                 next_try = httpdate::fmt_http_date(stored.next()),
-                "an earlier certificate order failed, waiting before the next one (a reload orders immediately)"
+                "the previous certificate order failed, waiting before the next attempt (a reload retries immediately)"
             );
             *backoff = stored;
         }
@@ -249,5 +249,5 @@ impl AcmeCertificate {
     }
 }
 
-/// The timeout of an order: some certificate authorities take minutes, but none is known to take longer.
+/// The timeout of an ACME order, longer than the few minutes that some certificate authorities need.
 const ORDER_TIMEOUT: Duration = Duration::from_secs(15 * 60);

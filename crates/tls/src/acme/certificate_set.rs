@@ -1,4 +1,4 @@
-//! The set of ACME certificates of a server, which can change while they are ordered and renewed.
+//! The set of ACME certificates of a server, which can change while certificates are ordered and renewed.
 
 use std::{
     collections::HashSet,

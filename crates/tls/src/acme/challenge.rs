@@ -23,8 +23,8 @@ pub(crate) struct Challenges {
 #[derive(Debug)]
 pub(super) struct ChallengeCertificate {
     pub(super) key: Arc<CertifiedKey>,
-    /// The expiry time, if the challenge is one of another machine. A [`ChallengeGuard`] removes the challenges of
-    /// this machine.
+    /// The expiry time of a challenge of another machine, or `None` for a challenge of this machine. A
+    /// [`ChallengeGuard`] removes the challenges of this machine.
     pub(super) expires: Option<Instant>,
 }
 

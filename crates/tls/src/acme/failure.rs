@@ -44,7 +44,7 @@ impl Failure {
         let mut errors = authorization.challenges.iter().filter_map(|challenge| challenge.error.as_ref());
         Self::rejected(match errors.next_back() {
             Some(error) => format!("{name}: {}", format_problem(error)),
-            None => format!("{name}: the ACME authorization is {:?}", authorization.status),
+            None => format!("the ACME authorization of {name} has the status {:?}", authorization.status),
         })
     }
 
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn connection_failure_is_a_transient_failure() {
+    fn failed_connection_to_the_acme_server_is_a_transient_failure() {
         let failure = Failure::from_http_error("http error: ConnectError(..)");
         assert_eq!(failure.kind, FailureKind::Transient);
     }

@@ -23,7 +23,7 @@ impl Challenges {
     }
 }
 
-/// Creates a challenge certificate with a new key, as the ACME server checks only the key authorization digest.
+/// Creates a challenge certificate with a new key; the ACME server checks only the key authorization digest.
 fn certificate(name: &str, digest: KeyAuthorizationDigest) -> Result<CertifiedKey, String> {
     let failed = |error: rcgen::Error| error.to_string();
     let mut params = CertificateParams::new([name.to_owned()]).map_err(failed)?;

@@ -6,14 +6,14 @@ use async_trait::async_trait;
 
 use super::challenge::{Challenges, KeyAuthorizationDigest};
 
-/// A key-value store and message channel that several machines share. Keys look like `a.test/certificate.pem`.
+/// A key-value store and message channel shared by several machines. Keys look like `a.test/certificate.pem`.
 #[async_trait]
 pub(crate) trait Peers: fmt::Debug + Send + Sync {
     async fn read(&self, key: &str) -> io::Result<Option<Vec<u8>>>;
 
     async fn write(&self, key: &str, content: &[u8]) -> io::Result<()>;
 
-    /// Writes a value unless the key exists, and returns the value that the store then has.
+    /// Writes a value unless the key exists, and returns the value stored under the key.
     async fn write_new(&self, key: &str, content: &[u8]) -> io::Result<Vec<u8>>;
 
     async fn remove(&self, key: &str) -> io::Result<()>;

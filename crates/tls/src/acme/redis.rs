@@ -172,7 +172,7 @@ impl Peers for RedisPeers {
                     let mut renew = script.key(&key);
                     renew.arg(&holder).arg(LOCK_TTL.as_millis() as u64);
                     if let Err(error) = renew.invoke_async::<()>(&mut connection).await {
-                        tracing::debug!(%error, "can't renew the lock of a certificate order, retrying");
+                        tracing::debug!(%error, "can't renew the Redis lock of a certificate order, retrying");
                     }
                 }
             }
@@ -256,7 +256,7 @@ impl PeerLock for RedisLock {
         let mut release = release.key(&self.key);
         let released = release.arg(&self.holder).invoke_async::<()>(&mut self.connection.clone()).await;
         if let Err(error) = released {
-            tracing::debug!(%error, "can't release the lock of a certificate order, it expires within 30 s");
+            tracing::debug!(%error, "can't release the Redis lock of a certificate order, it expires within 30 s");
         }
     }
 }
@@ -288,7 +288,7 @@ const LOCK_TTL: Duration = Duration::from_secs(30);
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// The maximum time that the publisher of a challenge waits for other machines to acknowledge it.
 const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(3);
-/// The time without a message after which a subscribed connection is checked by a ping.
+/// The time without a message after which a subscribed connection is checked with a ping.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 
 // Both scripts do nothing if another machine holds the lock by now.

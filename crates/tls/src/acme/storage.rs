@@ -1,4 +1,4 @@
-//! The stored state of one ACME certificate: in its folder, and in the store that several machines share.
+//! The stored state of one ACME certificate: in its folder, and in the store shared by several machines.
 
 use std::{
     io,
@@ -17,7 +17,7 @@ use crate::{
     secret_folder::{FolderLock, SecretFolder},
 };
 
-/// The folder of one certificate, and its keys in the shared store, if one is configured.
+/// The folder of one certificate and, if a shared store is configured, the certificate's keys in the store.
 #[derive(Clone, Debug)]
 pub(super) struct CertificateStorage {
     folder: SecretFolder,
@@ -57,7 +57,7 @@ impl CertificateStorage {
         StoredState { certificate, backoff: backoff.and_then(|text| Backoff::from_text(&text, SystemTime::now())) }
     }
 
-    /// Reads the state in the shared store, and copies the newer certificate to the folder or to the store.
+    /// Reads the state in the shared store, and updates the older certificate, in the folder or in the store.
     ///
     /// The result has a certificate only if it is newer than `current`.
     pub(super) async fn sync_with_peers(&self, current: Option<&LoadedCertificate>) -> StoredState {
@@ -109,7 +109,7 @@ impl CertificateStorage {
         spawn_blocking(move || folder.write(CERTIFICATE, &pem)).await.map_err(io::Error::other).flatten()
     }
 
-    /// Writes a certificate to the shared store, if one is configured.
+    /// Writes a certificate to the shared store, if a shared store is configured.
     pub(super) async fn share_certificate(&self, pem: &[u8]) -> io::Result<()> {
         match &self.peers {
             Some((peers, _)) => peers.write(&self.key(CERTIFICATE), pem).await,
@@ -134,7 +134,7 @@ impl CertificateStorage {
         .await;
     }
 
-    /// Acquires the locks for placing an order, or returns `None` while another process or machine holds one.
+    /// Acquires the locks for placing an order, or returns `None` while another process or machine holds one of them.
     pub(super) async fn try_lock(&self) -> io::Result<Option<OrderLock>> {
         let folder = self.folder.clone();
         let lock = spawn_blocking(move || folder.try_lock()).await.map_err(io::Error::other).flatten();
@@ -180,5 +180,5 @@ const CERTIFICATE: &str = "certificate.pem";
 /// The file with the back-off after failed orders.
 const BACKOFF: &str = "retry";
 
-/// The interval between attempts to acquire a lock that is held elsewhere.
+/// The interval between attempts to acquire a lock that another process or machine holds.
 pub(super) const LOCK_RETRY: Duration = Duration::from_secs(2);

@@ -60,7 +60,7 @@ impl Server {
         self.address.port()
     }
 
-    /// Serves and renews these certificates in place of the previous ones.
+    /// Replaces the certificates of the server, and renews the new certificates.
     pub fn serve(&mut self, certificates: &Certificates) {
         self.certificates.send_replace(Some(certificates.clone()));
         self.driver = JoinSet::new();

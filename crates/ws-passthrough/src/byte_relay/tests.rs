@@ -182,7 +182,7 @@ async fn closes_the_other_connection_when_an_endpoint_disconnects() {
     }
 }
 
-/// A socket whose reads succeed and whose writes fail, as after a close by its peer.
+/// A socket whose reads succeed and whose writes fail, as after its peer has closed the connection.
 #[derive(Debug)]
 struct FailingWrites(DuplexStream);
 
@@ -337,7 +337,7 @@ impl AsyncWrite for RecordingSocket {
 }
 
 #[tokio::test(start_paused = true)]
-async fn shuts_down_cleanly_only_if_the_peer_can_detect_truncation() {
+async fn shuts_down_a_truncated_tunnel_cleanly_only_if_the_peer_can_detect_truncation() {
     let timeouts = Timeouts { idle: Duration::from_secs(60), close: Duration::from_secs(5) };
     for is_opaque in [true, false] {
         let ((_client, near), (far, _upstream)) = (duplex(64), duplex(64));

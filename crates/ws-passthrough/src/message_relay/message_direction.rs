@@ -37,7 +37,7 @@ pub(super) enum StopReason {
     SourceGone,
     /// The destination of the messages disconnected.
     DestinationGone,
-    /// A command or the maximum lifetime requires that the tunnel is closed.
+    /// The tunnel must be closed because of a close command or its maximum lifetime.
     CloseCommand(CloseCommand),
 }
 

@@ -19,7 +19,7 @@ use http::uri::Scheme;
 struct Client {
     socket: DuplexStream,
     served: JoinHandle<Result<(), (PeerAddr, BoxError)>>,
-    /// A value of which each service holds a reference, so that its reference count is the number of services.
+    /// A value referenced by each service, so that its reference count is the number of services.
     services: Arc<()>,
     draining: watch::Sender<bool>,
 }

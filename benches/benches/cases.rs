@@ -35,7 +35,7 @@ static ALLOCATOR: allocator::Mimalloc = allocator::Mimalloc;
 
 /// A consumer of benchmark cases.
 pub(crate) trait Measure {
-    /// Measures one benchmark case.
+    /// Measures the benchmark case `name`, which calls `service`.
     fn measure<S: Service<Request<Empty<Bytes>>>>(&mut self, name: &str, service: S);
 }
 

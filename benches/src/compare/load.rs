@@ -42,7 +42,7 @@ pub(crate) enum Load {
     Cold { clients: usize },
 }
 
-/// The result of one measurement run.
+/// The result of a load during one measurement run.
 #[derive(Debug)]
 pub(crate) struct Tally {
     /// The number of requests with a correct response. Any other response is an error.

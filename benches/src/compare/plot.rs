@@ -1,4 +1,4 @@
-//! Bar charts as SVG.
+//! Bar charts of the comparison, as SVG.
 
 use std::path::Path;
 

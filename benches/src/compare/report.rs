@@ -205,7 +205,7 @@ fn configurations(f: &mut Formatter<'_>) -> fmt::Result {
 }
 
 impl Outcome {
-    /// Returns the measured figures in the order of the columns.
+    /// Returns the measured figures in the order of the report's columns.
     fn figures(&self) -> Vec<Figure> {
         let mut figures: Vec<Figure> = self
             .results

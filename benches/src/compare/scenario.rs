@@ -37,7 +37,7 @@ pub(crate) struct Plan {
     pub(crate) tls: bool,
     pub(crate) origin: Origin,
     pub(crate) kind: Kind,
-    /// The figure that the summary shows. Smaller is better.
+    /// The figure of the scenario that the summary shows. Smaller is better.
     pub(crate) headline: Figure,
     pub(crate) proxies: &'static [Proxy],
 }
@@ -51,10 +51,10 @@ pub(crate) enum Origin {
     Program,
 }
 
-/// The kind of measurement: load or memory.
+/// The type of measurement: load or memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Alternating runs of all proxies under this load.
+    /// A measurement of all proxies under this load, in alternating runs.
     Turns(Load),
     /// The memory per idle connection.
     Idle,

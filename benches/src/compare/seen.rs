@@ -49,7 +49,7 @@ pub(crate) async fn look(workbench: &Workbench, origin: &Running, proxy: Proxy) 
 
 struct Observation {
     denied: StatusCode,
-    /// The header fields of a response.
+    /// The header fields of the response that the client received.
     response: HeaderMap,
     /// The request head as the origin received it.
     forwarded: String,

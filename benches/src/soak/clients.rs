@@ -26,7 +26,7 @@ pub(super) const BALANCER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
 /// The idle timeout of the proxy.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// The activity that a client repeats.
+/// The activity that a client of the soak test repeats.
 #[derive(Clone, Copy, Debug)]
 enum Role {
     Http1,

@@ -32,7 +32,7 @@ const TOP: i32 = 50;
 const PANEL: i32 = 130;
 const GAP: i32 = 40;
 
-/// Draws a panel for each kind of resource, with marks for reloads and outages.
+/// Draws a panel for each resource, with marks for reloads and outages.
 pub(super) fn draw(report: &Report, path: &Path) -> Result<()> {
     try_draw(report, path).map_err(|error| anyhow!("{}: {error}", path.display()))
 }

@@ -1,4 +1,4 @@
-//! Counts of the clients' results, by kind of client.
+//! Counts of the clients' results, by type of client.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,7 +25,7 @@ impl Failure {
     }
 }
 
-/// The counts of results for one kind of client.
+/// The counts of results for one type of client.
 #[derive(Debug)]
 pub(super) struct Tally {
     kinds: Mutex<BTreeMap<&'static str, Count>>,
@@ -40,7 +40,7 @@ pub(super) struct Count {
     /// The number of failures explained by a backend outage.
     pub(super) excused: u64,
     pub(super) wrong: u64,
-    /// The first error messages of each kind of client.
+    /// The first error messages of each type of client.
     pub(super) words: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! The settings of connections, which can change while the server runs.
+//! The settings of client connections, which can change while the server runs.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use rproxy_client_ip::TrustedProxies;
 
 use crate::{HalfClose, Limits, ProxyProtocolVersions};
 
-/// The settings of connections.
+/// The settings of client connections.
 #[derive(Clone, Debug)]
 pub(crate) struct ConnectionSettings {
     pub(crate) limits: Limits,

@@ -49,7 +49,7 @@ pub struct HandoverClient {
     stream: UnixStream,
 }
 
-/// The error of a socket handover.
+/// The error of a failed socket handover.
 #[derive(Debug, thiserror::Error)]
 #[error("socket handover at {} failed", path.display())]
 #[non_exhaustive]

@@ -63,7 +63,7 @@ pub(crate) struct HandshakeGuard {
 }
 
 impl HandshakeGuard {
-    /// Waits until the handshake is evicted by a newer one.
+    /// Waits until the handshake is evicted by a newer handshake.
     pub(crate) async fn evicted(&mut self) {
         let _ = (&mut self.evicted).await;
     }

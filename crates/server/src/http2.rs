@@ -143,7 +143,7 @@ enum State {
     Serving {
         requests_at_last_tick: Option<u64>,
     },
-    /// The server has sent GOAWAY, and open streams may finish.
+    /// The server has sent GOAWAY, and waits for the open streams to finish.
     Closing {
         written_at_last_tick: u64,
     },

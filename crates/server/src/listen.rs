@@ -172,7 +172,7 @@ impl BoundSocket {
         })
     }
 
-    /// Binds another socket to the same address if the address is reusable, else duplicates this one.
+    /// Binds another socket to the same address if the address is reusable, else duplicates this socket.
     fn another(&self, send_timeout: Duration) -> io::Result<Self> {
         match self {
             BoundSocket::Tcp(listener) if SockRef::from(listener).reuse_port()? => {

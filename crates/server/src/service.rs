@@ -1,4 +1,4 @@
-//! An adapter between hyper and the service, which adds request extensions and counts in-flight requests.
+//! A service adapter for hyper that adds request extensions and counts in-flight requests.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};

@@ -1,4 +1,4 @@
-//! Tests of request content over HTTP/2: only END_STREAM ends it (RFC 9113 §8.1).
+//! Tests that only END_STREAM ends request content over HTTP/2 (RFC 9113 §8.1).
 #![cfg(feature = "tls")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 

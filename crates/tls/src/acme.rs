@@ -283,7 +283,7 @@ pub(crate) struct AcmeSource {
 }
 
 impl AcmeSource {
-    /// Creates a certificate for these normalised names, and publishes its stored copy if there is one.
+    /// Creates a certificate for these normalised names, and publishes the stored certificate, if any.
     pub(crate) fn open(&self, names: Vec<String>) -> Result<AcmeCertificate, Error> {
         let account = self.account.clone();
         AcmeCertificate::open(names, &self.secrets, account, &self.resolver, self.self_signed_fallback)

@@ -85,7 +85,7 @@ pub enum Error {
     InvalidExternalAccountKey {
         /// The key identifier of the ACME external account.
         kid: String,
-        /// The reason that the key is invalid.
+        /// The reason that the external account key is invalid.
         reason: &'static str,
     },
     /// The Redis URL for shared ACME state is invalid. The message does not contain the URL, which may include a
@@ -160,7 +160,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Returns the error message, followed by the message of its source.
+    /// Returns the message of an error, followed by the message of its source.
     pub(crate) fn with_source(&self) -> String {
         match std::error::Error::source(self) {
             Some(source) => format!("{self}: {source}"),

@@ -16,7 +16,7 @@ pub enum KeyType {
     Ed25519,
     /// An RSA key of any size.
     Rsa,
-    /// A key of any other type.
+    /// A key of a type without its own [`KeyType`] variant.
     Other,
 }
 

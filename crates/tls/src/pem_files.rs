@@ -26,16 +26,16 @@ pub(crate) struct FileCertificate {
 pub(crate) struct PemPaths {
     pub(crate) certificate: PathBuf,
     pub(crate) key: PathBuf,
-    /// The path of an OCSP response in DER.
+    /// The path of the file with an OCSP response in DER.
     pub(crate) ocsp: Option<PathBuf>,
 }
 
-/// The result of the last attempt to read the files.
+/// The result of the last attempt to read the certificate files.
 #[derive(Debug)]
 struct LastRead {
     /// The digest of the file contents, or the error, so that an unchanged error is logged only once.
     fingerprint: String,
-    /// The expiry of the stapled OCSP response, if one is stapled.
+    /// The expiry of the stapled OCSP response, or `None` if no response is stapled.
     staple_expiry: Option<SystemTime>,
 }
 

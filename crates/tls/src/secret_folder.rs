@@ -96,7 +96,7 @@ impl SecretFolder {
         }
     }
 
-    /// Waits until no other process or task holds the lock of the folder, and locks it.
+    /// Waits until no other process or task holds the lock on the folder, and acquires the lock.
     pub(crate) fn lock(&self) -> io::Result<FolderLock> {
         let file = self.lock_file()?;
         file.lock()?;
@@ -129,7 +129,7 @@ impl SecretFolder {
     }
 }
 
-/// A guard that releases the lock of a folder when it is dropped.
+/// A guard that releases the lock on a folder when it is dropped.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct FolderLock {

@@ -119,7 +119,7 @@ impl Entry<'_> {
     }
 }
 
-/// Returns the certificates for clients that send no server name or an unknown one.
+/// Returns the certificates for clients that send no server name or an unknown server name.
 ///
 /// These are the first certificate, and those of the same source that have its names and another key type.
 fn default_candidates(entries: &[Entry<'_>]) -> Candidates {

@@ -129,7 +129,7 @@ impl<C, U> ByteRelay<C, U> {
         }
     }
 
-    /// Schedules the end of the relay after an endpoint failed.
+    /// Schedules the end of the relay after an endpoint has failed.
     ///
     /// Bytes that it sent before are still relayed, even if it failed on a write. Bytes for it are read and discarded, because
     /// a socket that is closed with unread bytes resets its connection.

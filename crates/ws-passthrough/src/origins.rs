@@ -100,7 +100,7 @@ impl Rule {
             return invalid("invalid scheme");
         }
         if host.is_empty() || host.contains(['/', '?', '#', '@', ' ']) {
-            return invalid("an origin has only a scheme, a host and an optional port");
+            return invalid("expected only a scheme, a host and an optional port");
         }
         match (host.strip_prefix('*'), host.contains('*')) {
             (Some(suffix), _) if suffix.starts_with('.') && !suffix.contains('*') && suffix.len() > 1 => {
@@ -173,7 +173,7 @@ mod tests {
             ),
             (
                 "https://a.example/",
-                "bad WebSocket origin \"https://a.example/\": an origin has only a scheme, a host and an optional port",
+                "bad WebSocket origin \"https://a.example/\": expected only a scheme, a host and an optional port",
             ),
             ("://a", "bad WebSocket origin \"://a\": invalid scheme"),
             (

@@ -57,7 +57,7 @@ pub(crate) enum BadHandshake {
 }
 
 impl WsRejection {
-    /// Returns the status of the response.
+    /// Returns the status of the response to the rejected handshake.
     fn status(self) -> StatusCode {
         match self {
             Self::BadHandshake(_) => StatusCode::BAD_REQUEST,
@@ -70,7 +70,7 @@ impl WsRejection {
         }
     }
 
-    /// Returns the cause, as [`Rejection::cause`] reports it.
+    /// Returns the cause of the rejection, as [`Rejection::cause`] reports it.
     fn cause(self) -> &'static str {
         match self {
             Self::BadHandshake(BadHandshake::Method) => "bad_method",

@@ -36,7 +36,7 @@ pub struct TunnelSummary {
 }
 
 impl TunnelSummary {
-    /// Returns the close code of the endpoint that closed the tunnel, or of this proxy if it did.
+    /// Returns the close code of the endpoint that closed the tunnel, or of this proxy if the proxy closed it.
     #[must_use]
     pub fn close_code(&self) -> Option<u16> {
         match self.closed_by {

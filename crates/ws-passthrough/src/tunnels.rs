@@ -1,4 +1,4 @@
-//! The set of open tunnels: its counters, and the commands to close them.
+//! The set of open tunnels, with its counters and the commands to close tunnels.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -255,7 +255,7 @@ mod tests {
     use crate::tunnel_counts::TunnelCounts;
 
     const CLOSE: Duration = Duration::from_secs(5);
-    /// The tolerance for inexact timers in assertions about durations.
+    /// The tolerance for inexact timers in assertions on durations.
     const TOLERANCE: Duration = Duration::from_millis(2);
 
     fn acquire(tunnels: &Tunnels) -> Result<TunnelGuard, WsRejection> {

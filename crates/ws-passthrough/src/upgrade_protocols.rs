@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use hyper::ext::Protocol;
 
-/// A set of protocols, given by their names in `Upgrade` (RFC 9110 §7.8), such as `tcp,SPDY/3.1`.
+/// A set of upgrade protocols, listed by their names in `Upgrade` (RFC 9110 §7.8), such as `tcp,SPDY/3.1`.
 ///
 /// Names are matched exactly, with or without a version, but without regard to case. The default is the empty set.
 ///

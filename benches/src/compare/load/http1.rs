@@ -1,4 +1,4 @@
-//! A minimal HTTP/1.1 client with low processor cost, which accepts only expected responses.
+//! A minimal HTTP/1.1 client that uses little processor time and accepts only expected responses.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

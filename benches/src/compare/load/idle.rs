@@ -1,4 +1,4 @@
-//! A load of idle connections, each after one request.
+//! A load of connections that are idle after one request.
 
 use futures_util::FutureExt;
 use tokio::io::AsyncReadExt;
@@ -12,7 +12,7 @@ use super::http1::{Connection, Socket};
 /// The number of connections that are opened concurrently.
 const CONCURRENCY: usize = 32;
 
-/// Open connections, on each of which one response was received.
+/// The open idle connections, each of which has received one response.
 pub(crate) struct Idle(Vec<Connection<Box<dyn Socket>>>);
 
 impl Idle {

@@ -1,4 +1,4 @@
-//! The HTTP/1.1 fast path, which serves requests that have no content without using hyper.
+//! The HTTP/1.1 fast path, which bypasses hyper for requests that have no content.
 //!
 //! Most requests consist only of a head. Their head is read into an allocation of its size, the response is written
 //! without a copy, and an idle connection has no buffers. All other requests are passed to hyper.
@@ -42,7 +42,7 @@ pub(super) enum FastPathEnd {
     Idle,
 }
 
-/// The state of the connection at the end of a request.
+/// The state of the connection after a request on the fast path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AfterResponse {
     /// The connection stays open for the next request.
@@ -213,7 +213,7 @@ where
     }
 }
 
-/// An event that occurs while a request is in flight.
+/// An event that can occur while a request is in flight.
 enum Event<B> {
     Response(Result<Response<B>, BoxError>),
     /// The serialised heads of interim responses.
@@ -438,7 +438,7 @@ where
     .await
 }
 
-/// Writes head, data and tail, in a single system call if possible.
+/// Writes a response head, body data and a tail, in a single system call if possible.
 async fn write<T>(io: &mut FramedIo<T>, head: &[u8], data: impl Buf, tail: &[u8]) -> io::Result<()>
 where
     T: ClientSocket,
@@ -471,7 +471,7 @@ const FIRST_FRAME_WAIT: Duration = Duration::from_millis(2);
 /// The maximum size of a frame that is copied, because a copy is cheaper than a vectored write.
 const SMALL: usize = 4096;
 
-/// The maximum number of slices in a vectored write of head, data and tail.
+/// The maximum number of slices in a vectored write of response head, body data and tail.
 const SLICES: usize = 4;
 
 #[cfg(test)]

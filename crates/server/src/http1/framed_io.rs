@@ -48,9 +48,9 @@ pub(crate) struct FramedIo<T> {
 #[derive(Debug, PartialEq, Eq)]
 enum Stage {
     Open,
-    /// A request head was rejected: a placeholder for it is in `held`, and no more bytes are read.
+    /// A request head was rejected; `held` contains its placeholder, and no more bytes are read.
     Rejected,
-    /// The message framing is invalid.
+    /// The framing of a request body is invalid, and reads return an error.
     Broken,
     /// The client has half-closed the connection and waits for the response.
     HalfClosed,
@@ -76,7 +76,7 @@ impl<T> FramedIo<T> {
         }
     }
 
-    /// Returns whether bytes are held.
+    /// Returns whether bytes are held back from the reader.
     pub(crate) fn has_held(&self) -> bool {
         !self.held.is_empty()
     }
@@ -291,7 +291,7 @@ impl<T: ClientSocket> FramedIo<T> {
         false
     }
 
-    /// Resets the connection if it is dropped without a shutdown.
+    /// Makes the connection reset if it is dropped without a shutdown.
     ///
     /// A truncated body that ends with the connection would otherwise appear complete.
     pub(crate) fn reset_unless_shut_down(&mut self) {
@@ -456,7 +456,7 @@ impl<T: ClientSocket> FramedIo<T> {
 const HTTP10: &[u8] = b"HTTP/1.0 ";
 const HTTP11: &[u8] = b"HTTP/1.1 ";
 
-/// The request head that hyper reads in place of a rejected one. The service recognises it by its number.
+/// The request head that hyper reads in place of a rejected head. The service recognises it by its number.
 const PLACEHOLDER: &[u8] = b"GET / HTTP/1.1\r\nhost: refused.invalid\r\nconnection: close\r\n\r\n";
 
 /// The buffer size for the first read of a request, into which most request heads fit.

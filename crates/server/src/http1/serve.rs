@@ -183,7 +183,7 @@ enum Drain {
 struct ConnectionClock {
     head_timeout: Duration,
     tick: Duration,
-    /// The number of the incomplete head, and the time of the first tick at which it was incomplete.
+    /// The ordinal number of the incomplete head, and the first tick at which the head was incomplete.
     head_since: Option<(NonZeroU64, Instant)>,
     /// The number of service calls at the last tick, if the connection was idle then.
     calls_when_idle: Option<u64>,

@@ -41,7 +41,7 @@ impl YieldBudget {
         }
     }
 
-    /// Splits off the start of `data` that uses up the budget, or returns `None` if the budget suffices for all of it.
+    /// Splits off the start of `data` that uses up the budget, or returns `None` if the budget covers all of `data`.
     pub(super) fn split_off(&mut self, data: &mut impl Buf) -> Option<Bytes> {
         let length = data.remaining().min(self.left);
         let piece = (length == self.left).then(|| data.copy_to_bytes(length));

@@ -25,7 +25,7 @@ pub(super) struct Activity {
     requests: AtomicU64,
     /// The number of bytes written to the socket.
     written: AtomicU64,
-    /// Whether the last write to the socket was pending.
+    /// Whether the last write to the socket could not complete immediately.
     is_blocked: AtomicBool,
     /// The number of frames with content since the last tick; sent response data counts as frames.
     useful: AtomicU64,
@@ -44,7 +44,7 @@ pub(super) struct Activity {
 /// Counters of request heads, to find the heads that h2 rejected without calling the service.
 #[derive(Debug, Default)]
 struct Heads {
-    /// The number of request heads that h2 has decoded, and the stream of the last one.
+    /// The number of request heads that h2 has decoded, and the stream of the last head.
     decoded: AtomicU64,
     decoded_stream: AtomicU32,
     /// The counters at the last call of `take_rejected_heads`: heads, requests, and the highest stream.
@@ -164,7 +164,7 @@ impl Activity {
         }
     }
 
-    /// Sets the number of decoded request heads, and the stream of the last one.
+    /// Sets the number of decoded request heads, and the stream of the last head.
     pub(super) fn set_heads_decoded(&self, heads: u64, stream: u32) {
         self.heads.decoded.store(heads, Relaxed);
         self.heads.decoded_stream.store(stream, Relaxed);

@@ -67,7 +67,7 @@ impl FrameScanner {
         Some(Frame { kind, flags, stream, length: self.length(), code: self.code })
     }
 
-    /// Returns whether the scanned bytes end with a complete frame.
+    /// Returns whether the scanned bytes end at a frame boundary.
     pub(super) fn is_between_frames(&self) -> bool {
         self.preface == 0 && self.have == 0
     }

@@ -1,4 +1,4 @@
-//! A token bucket, which limits a rate.
+//! A token bucket, which limits the rate of events.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -22,7 +22,7 @@ impl TokenBucket {
         Self { burst: each * burst, each, start: Instant::now(), full_at: AtomicU64::new(0) }
     }
 
-    /// Removes tokens, and returns whether there were enough; otherwise the bucket is in debt.
+    /// Removes tokens, and returns whether the bucket had enough; otherwise the bucket is in debt.
     pub(super) fn take(&self, tokens: u32) -> bool {
         let now = self.start.elapsed();
         let full_at = Duration::from_micros(self.full_at.load(Relaxed)).max(now) + self.each * tokens;

@@ -44,7 +44,7 @@ pub(crate) struct AcmeCertificate {
 }
 
 impl AcmeCertificate {
-    /// Publishes the stored certificate, else a self-signed one if `self_signed_fallback` is true.
+    /// Publishes the stored certificate, or else a self-signed certificate if `self_signed_fallback` is true.
     pub(crate) fn open(
         names: Vec<String>,
         secrets: &SecretFolder,

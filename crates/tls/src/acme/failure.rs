@@ -9,7 +9,7 @@ pub(crate) struct Failure {
     pub(crate) reason: String,
 }
 
-/// The kind of a failed order, which determines the back-off.
+/// The class of an order failure, which determines the back-off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FailureKind {
     /// The ACME server rejected the order, which counts against the server's rate limits.

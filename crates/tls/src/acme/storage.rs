@@ -175,9 +175,9 @@ pub(super) struct StoredState {
     pub(super) backoff: Option<Backoff>,
 }
 
-/// The file with the key and the chain, which are replaced together.
+/// The name of the file with the private key and the chain, which are replaced together.
 const CERTIFICATE: &str = "certificate.pem";
-/// The file with the back-off after failed orders.
+/// The name of the file with the back-off after failed orders.
 const BACKOFF: &str = "retry";
 
 /// The interval between attempts to acquire a lock that another process or machine holds.

@@ -256,7 +256,7 @@ fn free_port() -> u16 {
     }
 }
 
-/// Formats a text as a JSON string. The texts in this file need no other escapes.
+/// Formats text as a JSON string. The texts in this file need no other escapes.
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }

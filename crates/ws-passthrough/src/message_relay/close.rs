@@ -1,4 +1,4 @@
-//! The end of a message relay: its reason, and the Close frames for both endpoints.
+//! The end of a message relay: the reason for it, and the Close frames for both endpoints.
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -41,7 +41,8 @@ impl CloseOutcome {
         Self::by_proxy(ClosedBy::IdleTimeout, CloseCode::Away.into())
     }
 
-    /// Returns the outcome if `endpoint` does not reply to pings. The other endpoint gets a Close.
+    /// Returns the outcome of a relay that ends because `endpoint` does not reply to pings. The other endpoint gets a
+    /// Close.
     pub(super) fn by_pong_timeout(endpoint: WsEndpoint) -> Self {
         let (to_client, to_upstream) = match endpoint {
             WsEndpoint::Client => (CloseAction::Drop, CloseAction::close(CloseCode::Away)),
@@ -50,7 +51,7 @@ impl CloseOutcome {
         Self { by: ClosedBy::PongTimeout, received: None, to_client, to_upstream }
     }
 
-    /// Returns the outcome if the direction from the client to the upstream stopped.
+    /// Returns the outcome of a relay that ends because the direction from the client to the upstream stopped.
     pub(super) fn by_client(reason: StopReason) -> Self {
         let (by, received) = (ClosedBy::Client, None);
         match reason {
@@ -75,7 +76,7 @@ impl CloseOutcome {
         }
     }
 
-    /// Returns the outcome if the direction from the upstream to the client stopped.
+    /// Returns the outcome of a relay that ends because the direction from the upstream to the client stopped.
     pub(super) fn by_upstream(reason: StopReason) -> Self {
         let (by, received) = (ClosedBy::Upstream, None);
         match reason {

@@ -129,7 +129,7 @@ impl<'a> MessageDirection<'a> {
         reason
     }
 
-    /// Checks an item that was read from the source, and returns the message to forward, if any.
+    /// Checks the result of a read from the source, and returns the message to forward, if any.
     fn process(&self, next: Option<Result<Message, Error>>) -> Result<Option<Message>, StopReason> {
         let message = match next {
             Some(Ok(message)) => message,

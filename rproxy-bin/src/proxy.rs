@@ -32,7 +32,7 @@ use crate::reload::ServiceSlot;
 use crate::run::RunError;
 use crate::startup_advice;
 use crate::startup_log;
-use crate::state::ProcessState;
+use crate::state::{Kept, PlannedStack, ProcessState};
 
 /// A function that replaces the services that depend on the configuration.
 type Replace = dyn Fn(&Stack, &Config) + Send + Sync;
@@ -61,6 +61,7 @@ pub(crate) struct Proxy {
 struct Plan {
     config: Config,
     stack: Stack,
+    kept: Kept,
     admin: AddressChange,
 }
 
@@ -204,7 +205,8 @@ impl Proxy {
     /// Reads the configuration, and builds what it changes.
     fn plan(&self) -> Result<Plan, String> {
         let config = self.started.reload().map_err(|error| ErrorChain(&error).to_string())?;
-        let stack = self.shared.stack(&config).map_err(|error| ErrorChain(&error).to_string())?;
+        let planned = self.shared.plan_stack(&config).map_err(|error| ErrorChain(&error).to_string())?;
+        let PlannedStack { stack, kept } = planned;
         let admin = self.admin.prepare(config.process.admin_listen.as_ref());
         let admin = admin.map_err(|error| startup_advice::listener(ADMIN_LISTEN, error).to_string())?;
         // Last, because it changes the certificates that are served.
@@ -212,10 +214,11 @@ impl Proxy {
             let applied = self.started.tls.apply_names(certificates, &config.tls);
             applied.map_err(|error| ErrorChain(&error).to_string())?;
         }
-        Ok(Plan { stack: with_certificates(&self.certificates, &config, stack), admin, config })
+        Ok(Plan { stack: with_certificates(&self.certificates, &config, stack), kept, admin, config })
     }
 
-    fn apply(&self, Plan { config, stack, admin }: Plan) {
+    fn apply(&self, Plan { config, stack, kept, admin }: Plan) {
+        self.shared.commit(kept);
         logging::set_filter(&config.observe.log_level);
         self.start_health_checks(&stack);
         (self.replace)(&stack, &config);

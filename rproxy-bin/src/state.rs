@@ -31,8 +31,15 @@ pub(crate) struct ProcessState {
     kept: Arc<Mutex<Kept>>,
 }
 
+/// The stacks of a configuration, and the state that they need.
+pub(crate) struct PlannedStack {
+    pub(crate) stack: Stack,
+    pub(crate) kept: Kept,
+}
+
+/// The parts of the state that a configuration can change.
 #[derive(Clone, Debug)]
-struct Kept {
+pub(crate) struct Kept {
     observe: ObserveLayer,
     access_log: AccessLog,
     /// Whether the state may write an access log; false if it only validates a configuration.
@@ -117,11 +124,22 @@ impl ProcessState {
         self.kept().labels.values().cloned().collect()
     }
 
-    /// Builds the stacks of all sites and routes with this state.
-    ///
-    /// The state keeps what `config` leaves as it is: counted requests, stored responses, the access log. An error
-    /// changes nothing.
+    /// Builds the stacks of all sites and routes, and changes the state accordingly. An error changes nothing.
     pub(crate) fn stack(&self, config: &Config) -> Result<Stack, StackError> {
+        let PlannedStack { stack, kept } = self.plan_stack(config)?;
+        self.commit(kept);
+        Ok(stack)
+    }
+
+    /// Changes the state to that of a planned stack, which is used from now on.
+    pub(crate) fn commit(&self, kept: Kept) {
+        *self.kept() = kept;
+    }
+
+    /// Builds the stacks of all sites and routes with this state, which does not change yet.
+    ///
+    /// The new state keeps what `config` leaves as it is: counted requests, stored responses, the access log.
+    pub(crate) fn plan_stack(&self, config: &Config) -> Result<PlannedStack, StackError> {
         let table = Arc::new(config.route_table()?);
         let has_sites = !config.sites.is_empty() || !config.default_routes.is_empty();
         let mut kept = self.kept().clone();
@@ -156,11 +174,9 @@ impl ProcessState {
         let named = labels.iter().map(|label| ((label.site().to_owned(), label.route().to_owned()), label.clone()));
         (kept.limits, kept.tunnels, kept.labels) = (limits, tunnels, named.collect());
         kept.sites = SiteNames::new(Arc::clone(&table), site_names(config));
-        let observe = kept.observe.clone();
-        *self.kept() = kept;
-        Ok(Stack {
+        let stack = Stack {
             client_ip: config.client_ip.layer(),
-            observe,
+            observe: kept.observe.clone(),
             routes: Routes {
                 table,
                 sites: sites.into(),
@@ -170,7 +186,8 @@ impl ProcessState {
                 rejecting,
             },
             backends,
-        })
+        };
+        Ok(PlannedStack { stack, kept })
     }
 }
 

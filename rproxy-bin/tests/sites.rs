@@ -213,6 +213,10 @@ fn site_errors_name_line_and_fix() {
             "tls_email = \"a@a.example\"\n[[site]]\nhosts = \"a.example\"\n[[site.route]]\npaths = \"/x\"\nupstream = \"127.0.0.1:443\"\n",
             &[":6: upstream: http://127.0.0.1:443 is a listener of this proxy: requests would loop"],
         ),
+        (
+            "[[site]]\nhosts = [\"a.example\", \"none\"]\n",
+            &[":2: hosts: none is the name of a site of the proxy itself; use a name with a dot"],
+        ),
         ("site = 1\n", &[":1: site: not an array of tables: write [[site]]"]),
         ("[site]\nhosts = \"a.example\"\n", &[":1: site: not an array of tables: write [[site]]"]),
         (

@@ -287,6 +287,11 @@ impl SiteDeclaration {
             }
             Ok(hosts) => {
                 for host in &hosts {
+                    // The names of these sites in the state, in logs and in metrics.
+                    if matches!(host.to_string().as_str(), "default" | "none") {
+                        let reason = format!("{host} is the name of a site of the proxy itself; use a name with a dot");
+                        problems.push(Problem::Conflict { location: location.clone(), reason });
+                    }
                     if let Err(error) = table.add_host(site, host) {
                         problems.push(Problem::Conflict { location: location.clone(), reason: error.to_string() });
                     }

@@ -12,8 +12,8 @@ use rproxy_server::LoopbackClient;
 /// Returns whether the client is the operator, who may see the configuration in error pages.
 ///
 /// The connection must have arrived over loopback, on a listener with a loopback address. A proxy on this machine, such
-/// as a tunnel, connects in the same way for its clients: it adds forwarding fields, is a trusted proxy, or sends the
-/// public host or HTTP/1.0. A public host is also that of a page that attacks the proxies of its visitors (DNS rebinding).
+/// as a tunnel, connects in the same way for its clients: most add forwarding fields, are trusted proxies, or send the
+/// public host or HTTP/1.0. One that does none of this cannot be distinguished from a browser. A public host is also that of a page that attacks the proxies of its visitors (DNS rebinding).
 pub(super) fn is_operator<B>(request: &Request<B>) -> bool {
     let extensions = request.extensions();
     extensions.get::<LoopbackClient>().is_some()

@@ -105,11 +105,11 @@ impl RequestRecord {
 
     /// Returns the status of a response, and the rejection if it is one of a layer.
     ///
-    /// A gRPC error response always has status 200: its status is that of the rejection.
+    /// A gRPC error response always has status 200: its status is that of the rejection. A rejected head has no method.
     fn rejection<'a, B>(&self, response: &'a Response<B>) -> (StatusCode, Option<&'a Rejection>) {
         let status = response.status();
         match (self.method, status) {
-            (MethodLabel::Post, StatusCode::OK) => {
+            (MethodLabel::Post | MethodLabel::Other, StatusCode::OK) => {
                 let rejection = response.extensions().get::<Rejection>();
                 (rejection.map_or(status, Rejection::status), rejection)
             }

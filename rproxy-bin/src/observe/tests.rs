@@ -10,7 +10,7 @@ use http::StatusCode;
 use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use rproxy_cache::CacheStatus;
-use rproxy_core::{Rejection, RejectionDetail};
+use rproxy_core::{RejectedHead, Rejection, RejectionDetail};
 use tower::{BoxError, ServiceExt, service_fn};
 
 use super::*;
@@ -233,6 +233,20 @@ async fn records_rejected_grpc_call_with_its_http_status() {
     assert_eq!((&lines[0]["status"], &lines[0]["refused"]), (&429.into(), &"rate_limited".into()));
     assert_eq!(recorder.metric("rproxy_requests_total{method=\"POST\",code=\"429\"}"), 1.0);
     assert_eq!(recorder.metric("rproxy_refused_requests_total{reason=\"rate_limited\"}"), 1.0);
+}
+
+#[tokio::test]
+async fn records_rejected_head_of_a_grpc_call_with_its_http_status() {
+    let recorder = Recorder::new();
+    let rejects = service_fn(|_: Request<()>| {
+        let mut response = Response::new(Empty::<Bytes>::new());
+        response.extensions_mut().insert(Rejection::new("request_guard", "target_too_long", StatusCode::URI_TOO_LONG));
+        std::future::ready(Ok::<_, Infallible>(response))
+    });
+    let rejected = Request::post("/").extension(RejectedHead::TargetTooLong).body(()).unwrap();
+    drop(recorder.layer.layer(rejects).oneshot(rejected).await.unwrap());
+    assert_eq!(recorder.lines()[0]["status"], 414);
+    assert_eq!(recorder.metric("rproxy_refused_requests_total{reason=\"target_too_long\"}"), 1.0);
 }
 
 #[tokio::test]

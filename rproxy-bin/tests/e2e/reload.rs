@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Read;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 
 use tempfile::TempDir;
@@ -93,6 +93,24 @@ fn overlapping_admin_listener_address_requires_a_restart() {
 /// Waits until the old listener no longer accepts connections.
 ///
 /// Its worker closes the listener when it starts to drain.
+#[test]
+fn failed_reload_changes_no_state_of_the_configuration_in_use() {
+    let admin = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let settings = |admin: SocketAddr, host: &str, size: &str| {
+        format!(
+            "admin_listen = \"{admin}\"\ncache_paths = \"/**\"\ncache_size = \"{size}\"\n[[site]]\nhosts = \"{host}\"\n"
+        )
+    };
+    let proxy = Reloaded::start(&settings(admin, "a.example", "2MiB"));
+    let used = TcpListener::bind("127.0.0.1:0").unwrap();
+    // The address in use is found last, after the new sites and the new cache were built.
+    proxy.signal(&settings(used.local_addr().unwrap(), "b.example", "1MiB"));
+    proxy.proxy.wait_for_logs("reload failed", 1);
+    let purge = |site: &str| curl(&["-X", "POST", &format!("http://{admin}/cache/purge?all&site={site}")]);
+    assert!(purge("a.example").contains("purged"), "{}", purge("a.example"));
+    assert!(purge("b.example").contains("unknown site"), "{}", purge("b.example"));
+}
+
 fn wait_until_closed(address: SocketAddr) {
     let deadline = std::time::Instant::now() + super::support::TIMEOUT;
     while std::net::TcpStream::connect(address).is_ok() {

@@ -159,6 +159,8 @@ pub(crate) struct RuleContext<'c> {
     pub(crate) has_redirect: bool,
     /// Whether the main listeners use TLS.
     pub(crate) has_tls: bool,
+    /// The location of the `redirect` that makes a configured `upstream` of the same site or route unused.
+    pub(crate) overriding_redirect: Option<&'c str>,
 }
 
 impl RuleContext<'_> {

@@ -217,6 +217,14 @@ fn site_errors_name_line_and_fix() {
             "[[site]]\nhosts = [\"a.example\", \"none\"]\n",
             &[":2: hosts: none is the name of a site of the proxy itself; use a name with a dot"],
         ),
+        (
+            "[[site]]\nhosts = \"a.example\"\nupstream = \"127.0.0.1:4000\"\nredirect = \"https://b.example\"\n",
+            &[":4: redirect, which redirects every request; remove one of them"],
+        ),
+        (
+            "[[site]]\nhosts = \"a.example\"\nredirect = \"https://b.example\"\n[[site.route]]\npaths = \"/x\"\nupstream = \"127.0.0.1:4000\"\n",
+            &[":3: redirect, which redirects every request; remove one of them"],
+        ),
         ("site = 1\n", &[":1: site: not an array of tables: write [[site]]"]),
         ("[site]\nhosts = \"a.example\"\n", &[":1: site: not an array of tables: write [[site]]"]),
         (
@@ -288,5 +296,49 @@ fn errors_in_the_routes_variable_name_the_variable() {
     ] {
         let error = Sources::new().env([("RPROXY_ROUTES", routes)]).load().unwrap_err().to_string();
         assert!(error.starts_with(expected), "{error}\n{expected}");
+    }
+}
+
+#[test]
+fn redirect_conflicts_only_with_an_upstream_that_it_makes_unused() {
+    let redirect = "redirect = \"https://b.example\"\n";
+    let upstream = "upstream = \"127.0.0.1:4000\"\n";
+    let site = "[[site]]\nhosts = \"a.example\"\n";
+    let route = "[[site.route]]\npaths = \"/x\"\n";
+    for text in [
+        format!("{upstream}{site}{redirect}"),
+        format!("{site}{upstream}{route}{redirect}"),
+        format!("{redirect}{upstream}{site}redirect = \"none\"\n"),
+        format!("{site}{redirect}{route}redirect = \"none\"\n{upstream}"),
+    ] {
+        assert!(load(&text).is_ok(), "{text}");
+    }
+    let found = load(&format!("{upstream}{redirect}")).unwrap_err().to_string();
+    assert!(found.contains("r.toml:1: upstream: conflicts with "), "{found}");
+    assert!(found.contains("r.toml:2: redirect, which redirects every request"), "{found}");
+    // The environment overrides the file.
+    let file = file(upstream);
+    assert!(Sources::new().file(&file.path).env([("RPROXY_REDIRECT", "https://b.example")]).load().is_ok());
+}
+
+#[test]
+fn warns_about_sites_that_forward_to_the_default_upstream() {
+    let site = "[[site]]\nhosts = \"a.example\"\n";
+    let route = "[[site.route]]\npaths = \"/api/**\"\nupstream = \"127.0.0.1:4000\"\n";
+    let warning = |name| format!("{name} has no upstream and forwards requests to the default, http://127.0.0.1:3000");
+    for (text, expected) in [
+        (String::new(), None),
+        (site.to_owned(), Some("site a.example")),
+        (format!("{site}{route}"), Some("site a.example")),
+        ("routes = \"/api=127.0.0.1:4000\"\n".to_owned(), Some("the default site")),
+        ("routes = \"a.example/api=127.0.0.1:4000\"\n".to_owned(), Some("site a.example")),
+        ("routes = \"a.example=127.0.0.1:4000\"\n".to_owned(), None),
+        (format!("upstream = \"127.0.0.1:3000\"\n{site}"), None),
+        (format!("{site}redirect = \"https://b.example\"\n"), None),
+        (format!("{site}{}", route.replace("/api/**", "/**")), None),
+        (format!("{site}{}methods = \"POST\"\n", route.replace("/api/**", "/**")), Some("site a.example")),
+    ] {
+        let warnings = load(&text).unwrap().warnings();
+        assert_eq!(warnings, Vec::from_iter(expected.map(warning)), "{text}");
     }
 }

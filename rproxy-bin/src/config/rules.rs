@@ -70,6 +70,7 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
             warnings.extend(because.map(|because| format!("{} has no effect: {because}", source.locate(key))));
         }
     });
+    warnings.extend(config.default_upstream_warnings());
     if config.tls.is_enabled() && config.tls.key_log.is_some() {
         warnings.push("tls_key_log is set: anyone who can read that file can decrypt all traffic".to_owned());
     }
@@ -93,6 +94,7 @@ struct Context {
     redirect_listeners: Vec<super::ListenAddr>,
     has_redirect: bool,
     has_tls: bool,
+    overriding_redirect: Option<String>,
 }
 
 impl Context {
@@ -102,6 +104,7 @@ impl Context {
             redirect_listeners: config.redirect_listeners(),
             has_redirect: config.redirect_port().is_some(),
             has_tls: config.tls.is_enabled(),
+            overriding_redirect: config.overriding_redirect(),
         }
     }
 
@@ -113,6 +116,7 @@ impl Context {
             redirect_listeners: &self.redirect_listeners,
             has_redirect: self.has_redirect,
             has_tls: self.has_tls,
+            overriding_redirect: self.overriding_redirect.as_deref(),
         })
     }
 }

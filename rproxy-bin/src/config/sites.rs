@@ -88,6 +88,41 @@ impl Config {
         self.sites.is_empty() || is_set("upstream") || is_set("redirect") || !self.default_routes.is_empty()
     }
 
+    /// Returns the location of the `redirect` that makes the configured `upstream` unused.
+    ///
+    /// At the top level, sites and routes without the redirect can use the upstream. A redirect from the environment or
+    /// the command line overrides an upstream of the file.
+    pub(super) fn overriding_redirect(&self) -> Option<String> {
+        let (upstream, redirect) = (self.value_source("upstream"), self.value_source("redirect"));
+        let is_of_file = |source: &ValueSource| matches!(source, ValueSource::File { .. });
+        let is_unused = self.routing.redirect.is_some()
+            && upstream != ValueSource::Default
+            && redirect != ValueSource::Default
+            && (is_of_file(&redirect) || !is_of_file(&upstream))
+            && self.sites.is_empty()
+            && self.default_routes.is_empty();
+        is_unused.then(|| redirect.locate("redirect").to_string())
+    }
+
+    /// Returns a warning for each site that forwards requests to the default upstream.
+    pub(super) fn default_upstream_warnings(&self) -> impl Iterator<Item = String> {
+        let upstream = settings::find("upstream").and_then(|setting| self.show(setting)).unwrap_or_default();
+        let default = ("the default site".to_owned(), self, &self.default_routes);
+        let default = (!self.default_routes.is_empty()).then_some(default);
+        let sites = self.sites.iter().map(|site| (format!("site {}", site.name()), &site.config, &site.routes));
+        let is_defaulted = |config: &Self| {
+            config.value_source("upstream") == ValueSource::Default && config.routing.redirect.is_none()
+        };
+        default.into_iter().chain(sites).filter_map(move |(name, config, routes)| {
+            let matches_all = |route: &RouteConfig| {
+                route.route.methods().is_empty() && route.route.paths().iter().any(|path| path == "/**")
+            };
+            let own = is_defaulted(config) && !routes.iter().any(matches_all);
+            let is_affected = own || routes.iter().any(|route| is_defaulted(&route.config));
+            is_affected.then(|| format!("{name} has no upstream and forwards requests to the default, {upstream}"))
+        })
+    }
+
     /// Returns this configuration without its sites and routes.
     pub(crate) fn without_sites(&self) -> Self {
         let mut config = self.clone();

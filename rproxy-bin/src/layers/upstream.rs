@@ -243,6 +243,9 @@ settings! {
 
 
     rules {
+        ["upstream"] => |_, c| c.overriding_redirect.map(|redirect| {
+            format!("conflicts with {redirect}, which redirects every request; remove one of them, or set redirect to none")
+        }),
         ["upstream_cert", "upstream_key"] => |s, c| match (&s.cert, &s.key) {
             (Some(_), None) => {
                 Some(format!("requires {}, the private key of the certificate", c.name("upstream_key")))

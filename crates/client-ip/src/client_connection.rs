@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn adds_no_connection_state_to_requests_without_it() {
+    fn inserts_no_client_connection_if_the_request_has_none() {
         let mut extensions = Extensions::new();
         separate(&mut extensions, [192, 0, 2, 1].into());
         assert!(extensions.is_empty());

@@ -6,11 +6,11 @@ use http::{Method, Request};
 /// The recipient of a request with `Max-Forwards`: the next hop or this proxy.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Recipient {
-    /// The inner service: the request is forwarded.
+    /// The inner service is the recipient: the request is forwarded.
     Next,
-    /// This proxy, which responds to an OPTIONS request.
+    /// This proxy is the final recipient of an OPTIONS request.
     Options,
-    /// This proxy, which responds to a TRACE request with this body.
+    /// This proxy is the final recipient of a TRACE request, and responds with this content.
     Trace(String),
 }
 

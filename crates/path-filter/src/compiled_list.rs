@@ -84,7 +84,7 @@ impl CompiledList {
         self.globs.get_or_init(|| match compile(&self.rules) {
             Ok(globs) => globs,
             // `new` has compiled them before. The curated lists are constants, and tests compile them.
-            Err(error) => unreachable!("a compiled list contains an invalid rule: {error}"),
+            Err(error) => unreachable!("a built-in list contains an invalid rule: {error}"),
         })
     }
 }

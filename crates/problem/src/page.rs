@@ -14,7 +14,7 @@ pub(crate) const CONTENT_SECURITY_POLICY: HeaderValue = HeaderValue::from_static
 
 const STYLE: &str = include_str!("page.css");
 
-/// Returns the page, with `message` or a sentence about the status.
+/// Returns the error page with `message`, or with the default text for the status.
 pub(crate) fn page(status: StatusCode, message: Option<&str>, texts: &PageTexts) -> Bytes {
     let code = status.as_u16();
     let reason = status.canonical_reason().unwrap_or("Error");

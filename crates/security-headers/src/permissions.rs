@@ -36,7 +36,7 @@ pub struct PermissionsPolicy {
 }
 
 impl PermissionsPolicy {
-    /// Creates a policy without any features.
+    /// Creates an empty permissions policy, which names no feature.
     pub fn new() -> Self {
         Self::default()
     }

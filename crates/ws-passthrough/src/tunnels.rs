@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn immediate_drain_overrides_a_slow_restart_of_tunnels() {
+    async fn drain_closes_all_tunnels_at_once_even_during_gradual_closing() {
         let tunnels = Tunnels::new();
         let open: Vec<_> = (0..1000).map(|_| acquire(&tunnels).unwrap()).collect();
         tunnels.restart_within(Duration::from_secs(60));

@@ -44,7 +44,7 @@ async fn switch_and_reverse(mut socket: TcpStream) {
 }
 
 #[tokio::test]
-async fn relays_bytes_after_an_allowed_upgrade_for_any_method_and_in_message_mode() {
+async fn relays_bytes_after_an_allowed_upgrade_with_any_method_and_message_limit() {
     for method in ["GET", "POST"] {
         for layer in [layer(), layer().max_message_size(10)] {
             let upstream = upstream(async move |head, socket| {

@@ -55,7 +55,7 @@ settings! {
         value: "GLOB,...",
         default: "`/**/embed,/**/embed/**` with the profile recommended, otherwise none" => None,
         help: "Pages that other sites may embed in frames, unless the application forbids it: neither X-Frame-Options nor frame-ancestors is added",
-        accepted: "comma-separated globs: /player/**; or none",
+        accepted: "comma-separated globs such as /player/**, or none",
         scope: Route,
         reload: Live,
         parse: |t| embed_paths(t).map(Some),

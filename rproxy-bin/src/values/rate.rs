@@ -33,7 +33,7 @@ impl Rate {
         self.requests
     }
 
-    /// Returns the default burst: the requests of ten seconds, or of one minute or hour.
+    /// Returns the default burst: ten times a rate per second, or the number of a rate per minute or hour.
     pub fn default_burst(self) -> NonZeroU32 {
         match self.period {
             Period::Second => self.requests.saturating_mul(TEN),
@@ -41,7 +41,7 @@ impl Rate {
         }
     }
 
-    /// Returns the quota of this rate, with a burst of the same number.
+    /// Returns the quota of this rate, whose burst equals the number of requests per period.
     pub(crate) fn quota(self) -> Quota {
         match self.period {
             Period::Second => Quota::per_second(self.requests.get()),

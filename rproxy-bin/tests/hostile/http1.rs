@@ -77,7 +77,7 @@ enum Expected {
     Refused(u16),
     /// The backend receives nothing, and the connection may stay open after a response with this status.
     Open(u16),
-    /// The connection ends after a response with this status, and the backend may receive a partial request.
+    /// The proxy responds with this status and closes the connection; the backend may have received a partial request.
     RefusedPartly(u16),
     /// The client aborts the request, so that the backend receives no complete request.
     Cut,

@@ -68,7 +68,7 @@ fn expected_length<B: Body>(head: &response::Parts, body: &B) -> Option<u64> {
     }
 }
 
-/// A reader of a response body, for the client and for the store.
+/// A response body reader that feeds both the client and the store.
 ///
 /// After the last announced byte it polls the body again, so that the end is known as early as possible. Only the end that
 /// the body itself reports counts: an HTTP/2 stream that is reset after its last byte is incomplete.

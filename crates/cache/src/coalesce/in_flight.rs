@@ -47,7 +47,7 @@ impl InFlightFetches {
         Arc::new(Self { open: Mutex::default(), unshareable, hasher: RandomState::new() })
     }
 
-    /// Makes a request the leader of a new fetch, or a follower of an in-flight fetch.
+    /// Registers a request as the leader of a new fetch, or as a follower of an in-flight fetch.
     pub(crate) fn join(self: &Arc<Self>, name: Box<str>, ticket: FetchTicket, now: Timestamp) -> Role {
         // A fetch can outlive the client of its leader, which takes a task.
         let Ok(runtime) = Handle::try_current() else {

@@ -78,7 +78,7 @@ impl<T> Default for State<T> {
 }
 
 impl<T> State<T> {
-    /// Takes a stream for a request with `content` bytes.
+    /// Reserves a stream for a request whose body has `content` bytes.
     pub(super) fn take(
         &mut self,
         avoided: Option<ConnectionId>,

@@ -202,7 +202,7 @@ fn unhealthy_backend_gets_no_requests_until_health_checks_are_disabled() {
     let checks = "upstream_health_path = \"/up\"\nupstream_health_interval = \"50ms\"\n";
     std::fs::write(&file, format!("{both}{checks}")).unwrap();
     let proxy = Proxy::run(&["--config", file.to_str().unwrap()], &[("RPROXY_LISTEN", "127.0.0.1:0")]);
-    let line = proxy.wait_for_log("health check failed");
+    let line = proxy.wait_for_log("health check of the backend failed");
     assert!(line.contains(&unhealthy.to_string()) && line.contains("status 500"), "{line}");
     assert_eq!(bodies(proxy.address, 6), BTreeSet::from(["healthy".to_owned()]));
 

@@ -1,36 +1,15 @@
 //! Tests of the memory use of idle sites and routes.
-#![allow(clippy::unwrap_used, unsafe_code)]
+#![allow(clippy::unwrap_used)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::fmt::Write;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{fs, iter};
 
 use rproxy::Config;
 use rproxy_server::RequestBody;
-
-/// The system allocator with a counter of allocated bytes.
-struct Counting;
-
-static IN_USE: AtomicUsize = AtomicUsize::new(0);
+use rproxy_test_support::{CountingAllocator, memory_in_use};
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-// SAFETY: each method calls that of the system's allocator with the same arguments. The default methods call these.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        IN_USE.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: the contract is the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        IN_USE.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the contract is the same.
-        unsafe { System.dealloc(block, layout) }
-    }
-}
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// Returns the memory in bytes that a configuration with `sites` sites uses.
 ///
@@ -50,11 +29,11 @@ fn bytes(sites: u16, settings: &str) -> usize {
     let path = folder.path().join("r.toml");
     fs::write(&path, text).unwrap();
 
-    let before = IN_USE.load(Ordering::Relaxed);
+    let before = memory_in_use();
     let config = Config::from_file(&path).unwrap();
     let stack = rproxy::stack(&config).unwrap();
     let services: Vec<_> = iter::repeat_with(|| stack.service::<RequestBody>()).take(2).collect();
-    let after = IN_USE.load(Ordering::Relaxed);
+    let after = memory_in_use();
     drop((config, stack, services));
     after - before
 }

@@ -1,40 +1,17 @@
 //! The lookup of an ASCII path allocates no memory, even if route paths are not ASCII.
-#![allow(clippy::unwrap_used, unsafe_code)]
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+#![allow(clippy::unwrap_used)]
 
 use http::Method;
 use rproxy_router::{Found, Route, RouteTable};
-
-/// The system allocator with a counter of allocations per thread.
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: all calls are forwarded to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps the contract of `dealloc`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
+use rproxy_test_support::{CountingAllocator, allocations};
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-fn allocations(table: &RouteTable, path: &str) -> (usize, Found) {
-    let before = ALLOCATIONS.get();
-    let found = table.find("example.org", &Method::GET, path);
-    (ALLOCATIONS.get() - before, found)
+fn find(table: &RouteTable, path: &str) -> (usize, Found) {
+    let mut found = None;
+    let count = allocations(|| found = Some(table.find("example.org", &Method::GET, path)));
+    (count, found.unwrap())
 }
 
 #[test]
@@ -46,10 +23,10 @@ fn looks_up_ascii_path_without_allocation() {
         table.add_route(site, &Route::new().path(path)).unwrap();
     }
     for (path, route) in [("/", None), ("/admin/users", Some(0)), ("/static/app.3f2a.css", None), ("/caf", None)] {
-        assert_eq!(allocations(&table, path), (0, Found::Route { site, route }), "{path}");
+        assert_eq!(find(&table, path), (0, Found::Route { site, route }), "{path}");
     }
     // The counter works.
-    let (count, found) = allocations(&table, "/caf%C3%A9/x");
+    let (count, found) = find(&table, "/caf%C3%A9/x");
     assert!(count > 0);
     assert_eq!(found, Found::Route { site, route: Some(1) });
 }

@@ -10,7 +10,6 @@ mod server;
 
 use std::{
     fs::File,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -19,6 +18,7 @@ use std::{
 
 use pebble::{Pebble, PebbleOptions};
 use redis::Commands;
+use rproxy_test_support::free_port;
 use rproxy_tls::{Acme, Certificates, Error};
 use server::{Server, TIMEOUT, acme, certificates, files_under, find_file, options, status_of, wait_until};
 use tokio::time::timeout;
@@ -47,7 +47,7 @@ impl Redis {
             eprintln!("skipped: redis-server is not installed");
             return None;
         }
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         Some(Self { port, child: None })
     }
 

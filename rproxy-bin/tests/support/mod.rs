@@ -1,13 +1,15 @@
 //! Helpers for the end-to-end tests: the built binary, external programs and raw sockets.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 pub(crate) mod upstream;
+
+pub(crate) use rproxy_test_support::free_port;
 
 /// The maximum time for any step of a test, reached only if the test fails.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
@@ -150,11 +152,6 @@ pub(crate) fn address_in(line: &str) -> SocketAddr {
     let candidates = line.split(|c: char| !(c.is_ascii_digit() || ".:[]".contains(c)));
     let mut addresses = candidates.filter_map(|word| word.trim_matches('.').parse().ok());
     addresses.next().unwrap_or_else(|| panic!("no address in {line:?}"))
-}
-
-/// Returns a port that was free when checked, for programs that do not accept port 0.
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Returns whether `program` is installed. With `TEST_REQUIRE_COUNTERPARTS`, it must be.

@@ -1,9 +1,11 @@
 //! A Redis server for tests.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use rproxy_test_support::free_port;
 
 /// A running `redis-server` on a free port.
 pub(crate) struct Server {
@@ -26,7 +28,7 @@ impl Server {
             eprintln!("skipped: redis is not installed");
             return None;
         }
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         Some(Self { child: spawn(port), port })
     }
 

@@ -1,13 +1,13 @@
 //! A test ACME server on loopback: Debian's `pebble` and `pebble-challtestsrv`.
 //!
 //! Included with `#[path]` by every test that needs it. It depends on `rproxy-tls` (whose local CA certifies Pebble's
-//! own TLS), `rustls`, `rustls-pki-types` and `tempfile`.
+//! own TLS), `rproxy-test-support`, `rustls`, `rustls-pki-types` and `tempfile`.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 use std::{
     fs::{self, File},
     io::{Read, Write},
-    net::{TcpListener, TcpStream, UdpSocket},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -15,6 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rproxy_test_support::free_port;
 use rproxy_tls::{Certificates, LocalCa};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
@@ -243,17 +244,6 @@ impl Drop for ChildGuard {
 fn is_installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| Path::new(&folder).join(program).is_file())
-}
-
-/// Returns a port that is free for both TCP and UDP.
-fn free_port() -> u16 {
-    loop {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        if UdpSocket::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
 }
 
 /// Formats text as a JSON string. The texts in this file need no other escapes.

@@ -54,7 +54,9 @@ pub use self::{
     body::{BodyDecoder, InvalidBody},
     limits::HeadLimits,
     request::{RequestBodyFraming, RequestHead, RequestParser, ResponseContext},
-    response::{ResponseBodyFraming, put_chunk_size, put_field, put_last_chunk, write_response_head},
+    response::{
+        ResponseBodyFraming, put_chunk_size, put_field, put_last_chunk, write_response_head, write_switching_protocols,
+    },
     syntax::{has_token, is_disguised_framing_field},
 };
 

@@ -94,9 +94,9 @@ impl RequestParser {
         // Finds the reason to reject the head, or what has to be normalised.
         let checked = check::check_head(&bytes[..end], &self.limits)?;
         let normal = check::normalise(&bytes[..end], checked.needs_encoding);
-        // The limits apply to the head as received.
-        let limits = HeadLimits { size: usize::MAX, target: usize::MAX, ..self.limits };
-        let head = parse(&Bytes::from(normal), &limits).ok_or(RejectedHead::Malformed)?;
+        // The limits apply to the encoded target.
+        check::check_head(&normal, &self.limits)?;
+        let head = parse(&Bytes::from(normal), &self.limits).ok_or(RejectedHead::Malformed)?;
         if head.framing != checked.framing {
             return Err(RejectedHead::Framing);
         }

@@ -76,6 +76,21 @@ pub fn write_response_head(
     (framing, keep_alive)
 }
 
+/// Writes the head of a response 101, after which the connection has another protocol (RFC 9110 §15.2.2).
+pub fn write_switching_protocols(out: &mut Vec<u8>, head: &Parts) {
+    out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\n");
+    for (name, value) in &head.headers {
+        // RFC 9110 §8.6, RFC 9112 §6.1: it has no content.
+        if *name != CONTENT_LENGTH && *name != TRANSFER_ENCODING {
+            put_field(out, name.as_str(), value.as_bytes());
+        }
+    }
+    if !head.headers.contains_key(DATE) {
+        put_date(out);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
 fn framing(head: &Parts, context: ResponseContext, size: &SizeHint) -> ResponseBodyFraming {
     let has_no_body = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     if context.is_head || has_no_body || head.status.is_informational() {

@@ -1,63 +1,98 @@
 //! The request body that the server passes to the service.
 
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use rproxy_http1::InvalidBody;
 
-use crate::http1::ConnectionState;
+use crate::http1::RequestContent;
 
 /// The body of a client's request, which is empty for most requests.
 #[derive(Debug, Default)]
-pub struct RequestBody {
-    incoming: Option<Incoming>,
-    /// The connection state, which is updated when the request content has been read completely. `None` if there is no
-    /// content.
-    state: Option<Arc<ConnectionState>>,
+pub struct RequestBody(Content);
+
+#[derive(Debug, Default)]
+enum Content {
+    #[default]
+    Empty,
+    /// The content was received together with the head.
+    Received(Bytes),
+    Http1(RequestContent),
+    Http2(Incoming),
+}
+
+/// The error of a request body that ends early or is invalid.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestBodyError {
+    /// The client closed the connection before the end of the content.
+    #[error("the client closed the connection before the end of the content")]
+    Incomplete,
+    /// The chunked coding of the content is invalid (RFC 9112 §7.1).
+    #[error("the chunked coding of the content is invalid")]
+    Invalid(#[source] InvalidBody),
+    /// The HTTP/2 stream failed.
+    #[error("the HTTP/2 stream failed before the end of the content")]
+    Http2(#[source] hyper::Error),
 }
 
 impl RequestBody {
-    /// Creates the body of an HTTP/1 request, which records in `state` whether its content was read completely.
-    pub(crate) fn tracked(incoming: Incoming, state: &Arc<ConnectionState>) -> Self {
-        let has_content = !incoming.is_end_stream();
-        state.set_unread_content(has_content);
-        Self { incoming: Some(incoming), state: has_content.then(|| Arc::clone(state)) }
+    /// Creates a body whose content has already been received.
+    pub(crate) fn received(content: Bytes) -> Self {
+        Self(if content.is_empty() { Content::Empty } else { Content::Received(content) })
+    }
+}
+
+impl From<RequestContent> for RequestBody {
+    fn from(content: RequestContent) -> Self {
+        Self(Content::Http1(content))
     }
 }
 
 impl From<Incoming> for RequestBody {
     fn from(incoming: Incoming) -> Self {
-        Self { incoming: Some(incoming), state: None }
+        Self(Content::Http2(incoming))
     }
 }
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = RequestBodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let this = self.get_mut();
-        let Some(incoming) = &mut this.incoming else { return Poll::Ready(None) };
-        let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx));
-        let has_ended = match &frame {
-            None => true,
-            Some(Ok(frame)) => frame.is_trailers() || incoming.is_end_stream(),
-            Some(Err(_)) => false,
-        };
-        if has_ended && let Some(state) = this.state.take() {
-            state.set_unread_content(false);
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
+        let content = &mut self.get_mut().0;
+        match content {
+            Content::Empty => Poll::Ready(None),
+            Content::Received(bytes) => {
+                let bytes = std::mem::take(bytes);
+                *content = Content::Empty;
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Content::Http1(content) => content.poll_frame(cx),
+            Content::Http2(incoming) => {
+                Pin::new(incoming).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(RequestBodyError::Http2)))
+            }
         }
-        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().is_none_or(Body::is_end_stream)
+        match &self.0 {
+            Content::Empty => true,
+            Content::Received(_) => false,
+            Content::Http1(content) => content.is_end_stream(),
+            Content::Http2(incoming) => incoming.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint)
+        match &self.0 {
+            Content::Empty => SizeHint::with_exact(0),
+            Content::Received(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Http1(content) => content.size_hint(),
+            Content::Http2(incoming) => incoming.size_hint(),
+        }
     }
 }

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use http::uri::Scheme;
 use http::{Request, Response};
 use http_body::Body;
-use hyper::server::conn::http1;
 use rproxy_client_ip::{PeerAddr, TrustedProxies};
+use rproxy_http1::HeadLimits;
 #[cfg(feature = "tls")]
 use rproxy_tls::Identity;
 #[cfg(feature = "tls")]
@@ -28,8 +28,8 @@ use crate::connection_settings::ConnectionSettings;
 use crate::drain::OpenConnection;
 #[cfg(feature = "tls")]
 use crate::handshake_limit::HandshakeLimit;
-use crate::http1::{HeadLimits, PriorKnowledge};
-use crate::limits::{Limits, http1_buffer};
+use crate::http1::PriorKnowledge;
+use crate::limits::Limits;
 use crate::server::Server;
 use crate::service::ConnectionService;
 #[cfg(feature = "tls")]
@@ -43,7 +43,6 @@ pub(crate) struct ConnectionConfig {
     pub(crate) limits: Limits,
     pub(crate) head_limits: HeadLimits,
     pub(crate) half_close: HalfClose,
-    pub(crate) http1: http1::Builder,
     /// Whether HTTP/2 without TLS is accepted.
     pub(crate) h2c: bool,
     #[cfg(feature = "tls")]
@@ -86,13 +85,10 @@ impl ConnectionConfig {
 
     fn without_tls(settings: ConnectionSettings, workers: usize) -> Self {
         let limits = settings.limits;
-        let mut http1 = http1::Builder::new();
-        http1.max_headers(limits.fields).max_buf_size(http1_buffer(&limits));
         Self {
             head_limits: HeadLimits { size: limits.head_size, target: limits.target_size, fields: limits.fields },
             limits,
             half_close: settings.half_close,
-            http1,
             h2c: settings.h2c,
             #[cfg(feature = "tls")]
             tls: None,
@@ -230,15 +226,8 @@ where
         T: ClientSocket + Send + 'static,
     {
         let Self { peer, is_loopback, service, config, draining, open } = self;
-        let service = ConnectionService {
-            inner: service,
-            peer,
-            is_loopback,
-            scheme,
-            tls,
-            state: Arc::default(),
-            client_connection: Arc::default(),
-        };
+        let service =
+            ConnectionService { inner: service, peer, is_loopback, scheme, tls, client_connection: Arc::default() };
         tokio::spawn(async move {
             match crate::http1::serve(socket, service, &config, draining).await {
                 Ok(None) => {}
@@ -257,15 +246,8 @@ where
     {
         let Self { peer, is_loopback, service, config, draining, open } = self;
         let scheme = Scheme::HTTPS;
-        let service = ConnectionService {
-            inner: service,
-            peer,
-            is_loopback,
-            scheme,
-            tls,
-            state: Arc::default(),
-            client_connection: Arc::default(),
-        };
+        let service =
+            ConnectionService { inner: service, peer, is_loopback, scheme, tls, client_connection: Arc::default() };
         spawn_http2(socket, Bytes::new(), service, config, draining, open);
     }
 }

@@ -1,4 +1,4 @@
-//! The fuzz targets of the server: PROXY protocol, HTTP/1.1 and HTTP/2 parsers. Each function accepts any bytes and
+//! The fuzz targets of the server: the PROXY protocol and HTTP/2 parsers. Each function accepts any bytes and
 //! panics if an invariant is violated.
 
 use std::future::Future;
@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
-pub use crate::http1::fuzz::{framing, request_head};
 pub use crate::http2::fuzz::frames;
 use crate::proxy_protocol::{ProxyProtocolVersions, read};
 
@@ -38,16 +37,6 @@ mod tests {
     use rproxy_seeds::run;
 
     const CRATE: &str = env!("CARGO_MANIFEST_DIR");
-
-    #[test]
-    fn framing_fuzz_target_passes_on_the_mutated_corpus() {
-        run(CRATE, "framing", framing);
-    }
-
-    #[test]
-    fn request_head_fuzz_target_passes_on_the_mutated_corpus() {
-        run(CRATE, "request_head", request_head);
-    }
 
     #[test]
     fn http2_frames_fuzz_target_passes_on_the_mutated_corpus() {

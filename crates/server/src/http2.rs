@@ -5,6 +5,7 @@ mod frame_io;
 mod frames;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+mod reclaimable_io;
 mod stream;
 mod token_bucket;
 
@@ -27,10 +28,10 @@ use tower_service::Service;
 use self::activity::{Activity, RejectedHeads};
 use self::frame_io::FrameIo;
 pub(crate) use self::frames::PREFACE;
+use self::reclaimable_io::reclaimable;
 use self::stream::{StreamExecutor, StreamService};
 use crate::RejectedHead;
 use crate::connection::{BoxError, ConnectionConfig};
-use crate::http1::reclaimable;
 use crate::limits::FIELD;
 use crate::service::ConnectionService;
 use crate::{Limits, RequestBody};

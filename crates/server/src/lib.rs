@@ -112,7 +112,7 @@ mod worker;
 pub use rproxy_core::{ClientCertificate, RejectedHead, Rejection, TlsInfo, TlsParameters};
 
 pub use self::{
-    body::RequestBody,
+    body::{RequestBody, RequestBodyError},
     close_connection::CloseConnection,
     drain::Handle,
     handover::{HandoverClient, HandoverError, HandoverListener},

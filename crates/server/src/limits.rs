@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use crate::http2;
+use crate::{http1, http2};
 
 /// The limits of a server and of its client connections.
 ///
@@ -96,20 +96,14 @@ impl Limits {
     pub fn worst_case_memory(&self) -> WorstCaseMemory {
         let head = self.head_size + self.fields * FIELD;
         WorstCaseMemory {
-            // The head in a vector that grows by doubling, the parsed head, and hyper's read and write buffers.
-            http1: TLS + 2 * self.head_size + head + 2 * http1_buffer(self),
+            // The head in a buffer that grows by doubling, the parsed head, a read of content and the one before that the
+            // service has not taken, the bytes of later requests, and the head of a response.
+            http1: TLS + 2 * self.head_size + head + 2 * http1::CONTENT_READ + http1::MAX_AHEAD + self.head_size,
             http2: TLS + http2::CODEC,
             // Before it is rejected, a head can take all that h2 accepts, but there is no response yet.
             stream: (head + http2::SEND_BUFFER + LARGEST_FRAME).max(http2::head(self)) + http2::content(self),
         }
     }
-}
-
-/// The maximum size of hyper's read buffer and of its write buffer, for an HTTP/1.1 connection.
-///
-/// The limits of the scanner apply before, so these must not be tighter.
-pub(crate) fn http1_buffer(limits: &Limits) -> usize {
-    (limits.head_size * 2).max(64 * 1024)
 }
 
 /// The memory that rustls uses for a connection: state, 64 KiB to send, a received record and its plaintext.

@@ -1,4 +1,4 @@
-//! A service adapter for hyper that adds request extensions and counts in-flight requests.
+//! The service of a connection, which adds extensions to its requests.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Buf;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use http::uri::Scheme;
-use http::{Extensions, Request, Response, StatusCode, Version};
+use http::{Extensions, Request, Response, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
@@ -17,8 +17,8 @@ use tower_service::Service;
 
 use crate::RejectedHead;
 use crate::connection::BoxError;
-use crate::http1::{ConnectionState, YieldBudget};
-use crate::{CloseConnection, LoopbackClient, RequestBody, TlsInfo, http1};
+use crate::http1::YieldBudget;
+use crate::{CloseConnection, LoopbackClient, RequestBody, TlsInfo};
 
 /// The service of one connection, with the extensions for its requests.
 #[derive(Clone)]
@@ -28,7 +28,6 @@ pub(crate) struct ConnectionService<S> {
     pub(crate) is_loopback: bool,
     pub(crate) scheme: Scheme,
     pub(crate) tls: Option<TlsInfo>,
-    pub(crate) state: Arc<ConnectionState>,
     pub(crate) client_connection: Arc<OnceLock<ClientConnection>>,
 }
 
@@ -80,12 +79,12 @@ where
     S: Service<Request<RequestBody>, Response = Response<B>> + Clone,
     S::Error: Into<BoxError>,
 {
-    type Response = Response<CountedBody<B>>;
+    type Response = Response<YieldingBody<B>>;
     type Error = BoxError;
     type Future = CallFuture<S, S::Future>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        self.begin(request.map(|body| RequestBody::tracked(body, &self.state)))
+        self.begin(request.map(RequestBody::from))
     }
 }
 
@@ -112,15 +111,8 @@ where
     }
 
     fn begin(&self, mut request: Request<RequestBody>) -> CallFuture<S, S::Future> {
-        let (in_flight, rejected) = self.state.call();
         self.extend(&mut request);
-        if let Some(rejected) = rejected {
-            request.extensions_mut().insert(rejected);
-        }
-        CallFuture {
-            stage: Stage::Waiting { service: self.inner.clone(), request: Some(request) },
-            in_flight: Some(in_flight),
-        }
+        CallFuture { stage: Stage::Waiting { service: self.inner.clone(), request: Some(request) } }
     }
 }
 
@@ -141,7 +133,6 @@ pin_project! {
     pub(crate) struct CallFuture<S, F> {
         #[pin]
         stage: Stage<S, F>,
-        in_flight: Option<http1::InFlightRequest>,
     }
 }
 
@@ -158,7 +149,7 @@ where
     S: Service<Request<RequestBody>, Response = Response<B>>,
     S::Error: Into<BoxError>,
 {
-    type Output = Result<Response<CountedBody<B>>, BoxError>;
+    type Output = Result<Response<YieldingBody<B>>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
@@ -177,18 +168,7 @@ where
                             "the service requested closing the connection without a response".into()
                         ));
                     }
-                    let in_flight = this.in_flight.take();
-                    if let Some(in_flight) = &in_flight {
-                        let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-                        if in_flight.set_responded(switched) {
-                            cx.waker().wake_by_ref();
-                        }
-                    }
-                    return Poll::Ready(Ok(response.map(|body| CountedBody {
-                        body,
-                        budget: YieldBudget::default(),
-                        _in_flight: in_flight,
-                    })));
+                    return Poll::Ready(Ok(response.map(|body| YieldingBody { body, budget: YieldBudget::default() })));
                 }
             }
         }
@@ -196,16 +176,15 @@ where
 }
 
 pin_project! {
-    /// A response body that counts its request as in flight, and yields to other tasks if it is large.
-    pub(crate) struct CountedBody<B> {
+    /// A response body that yields to other tasks if it is large.
+    pub(crate) struct YieldingBody<B> {
         #[pin]
         body: B,
         budget: YieldBudget,
-        _in_flight: Option<http1::InFlightRequest>,
     }
 }
 
-impl<B: Body> Body for CountedBody<B> {
+impl<B: Body> Body for YieldingBody<B> {
     type Data = B::Data;
     type Error = B::Error;
 

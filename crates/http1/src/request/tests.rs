@@ -114,6 +114,9 @@ fn encodes_a_target_that_a_uri_cannot_represent() {
     let parsed = complete(head);
     assert_eq!(parsed.request.uri(), "/%3Ca%3E?%22%FF");
     assert_eq!((parsed.length, parsed.request.headers()["x"].as_bytes()), (head.len(), &b"<"[..]));
+    // The limit applies to the encoded target.
+    let long = format!("GET /{} HTTP/1.1\r\n\r\n", "<".repeat(100));
+    assert_rejected(long.as_bytes(), RejectedHead::TargetTooLong);
 }
 
 #[test]

@@ -7,8 +7,7 @@ use std::task::{Context, Poll, Waker};
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::{Response, StatusCode};
 
-use super::request_head::has_token;
-use super::response::put_field;
+use rproxy_http1::{has_token, put_field};
 
 /// Request extension: a function that sends interim responses, such as `103 Early Hints`, to the client.
 ///
@@ -82,7 +81,7 @@ impl Slot {
     }
 
     fn push(&self, head: &Response<()>) {
-        // hyper handles `100`, and `101` is a final response here.
+        // The connection sends `100` itself, and `101` is a final response here.
         if !head.status().is_informational() || head.status() < StatusCode::PROCESSING {
             return;
         }
@@ -103,6 +102,9 @@ impl fmt::Debug for InterimResponses {
         f.write_str("InterimResponses")
     }
 }
+
+/// The interim response for a client that waits for it before it sends the content (RFC 9110 §10.1.1).
+pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 fn write(out: &mut Vec<u8>, head: &Response<()>) {
     let nominated = |name: &HeaderName| {

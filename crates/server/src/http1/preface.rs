@@ -4,11 +4,11 @@ use std::future::poll_fn;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::AsyncRead;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::framed_io::FramedIo;
+use super::client_io::ClientIo;
+use crate::client_socket::ClientSocket;
 use crate::http2::PREFACE;
 use crate::service::ConnectionService;
 
@@ -24,7 +24,9 @@ pub(crate) struct PriorKnowledge<T, S> {
 /// The protocol of a connection, detected from its first bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum DetectedProtocol {
-    Http1,
+    /// HTTP/1.1, with the bytes that were read.
+    Http1(Bytes),
+    /// HTTP/2. The bytes that were read are the input of the connection.
     Http2,
     /// The protocol is unknown, because the client sent too few bytes.
     Unknown,
@@ -35,62 +37,72 @@ pub(super) fn may_be_preface(bytes: &[u8]) -> bool {
     bytes.starts_with(PREFACE) || PREFACE.starts_with(bytes)
 }
 
-/// Reads bytes until the protocol of the connection is known, or until the head timeout.
-pub(super) async fn detect<T>(io: &mut FramedIo<T>, head_timeout: Duration) -> DetectedProtocol
+/// Reads bytes after the `first` ones, until the protocol of the connection is known, or until the head timeout.
+pub(super) async fn detect<T>(io: &mut ClientIo<T>, first: Bytes, head_timeout: Duration) -> DetectedProtocol
 where
-    T: AsyncRead + Unpin,
+    T: ClientSocket,
 {
-    let detected = async {
-        while may_be_preface(io.held()) {
-            if io.held().len() >= PREFACE.len() {
-                return DetectedProtocol::Http2;
+    io.input.extend_from_slice(&first);
+    let is_known = async {
+        while may_be_preface(&io.input) {
+            if io.input.len() >= PREFACE.len() {
+                return Some(true);
             }
-            let Some(more) = poll_fn(|cx| io.poll_first(cx)).await else { return DetectedProtocol::Unknown };
-            io.put_back(&more);
+            if !poll_fn(|cx| io.poll_more(cx)).await {
+                return None;
+            }
         }
-        DetectedProtocol::Http1
+        Some(false)
     };
-    match timeout(head_timeout, detected).await {
-        Ok(protocol) => protocol,
+    match timeout(head_timeout, is_known).await {
+        Ok(Some(true)) => DetectedProtocol::Http2,
+        Ok(Some(false)) => DetectedProtocol::Http1(std::mem::take(&mut io.input).freeze()),
         // An HTTP/1.1 method may also begin with `PRI`.
-        Err(_) if io.held().len() <= b"PRI".len() => DetectedProtocol::Http1,
-        Err(_) => DetectedProtocol::Unknown,
+        Err(_) if io.input.len() <= b"PRI".len() => DetectedProtocol::Http1(std::mem::take(&mut io.input).freeze()),
+        Ok(None) | Err(_) => DetectedProtocol::Unknown,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http1::{HalfClose, HeadLimits};
-    use std::sync::Arc;
+    use crate::http1::HalfClose;
     use tokio::io::{AsyncWriteExt, duplex};
 
     #[tokio::test(start_paused = true)]
     async fn detects_the_http2_preface_for_any_read_boundaries() {
         for (bytes, expected) in [
-            (&PREFACE[..], DetectedProtocol::Http2),
-            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0", DetectedProtocol::Http2),
-            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r!", DetectedProtocol::Http1),
-            (b"PRI * HTTP/1.1\r\n", DetectedProtocol::Http1),
-            (b"POST / HTTP/1.1\r\n", DetectedProtocol::Http1),
-            (b"P", DetectedProtocol::Http1),
-            (b"PRI", DetectedProtocol::Http1),
-            (b"PRI ", DetectedProtocol::Unknown),
-            (b"PRI * HTTP/2.0\r\n\r\n", DetectedProtocol::Unknown),
+            (&PREFACE[..], "HTTP/2"),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0", "HTTP/2"),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r!", "HTTP/1.1"),
+            (b"PRI * HTTP/1.1\r\n", "HTTP/1.1"),
+            (b"POST / HTTP/1.1\r\n", "HTTP/1.1"),
+            (b"P", "HTTP/1.1"),
+            (b"PRI", "HTTP/1.1"),
+            (b"PRI ", "unknown"),
+            (b"PRI * HTTP/2.0\r\n\r\n", "unknown"),
         ] {
             for piece in [1, 7, 100] {
                 let (mut near, far) = duplex(64);
-                let limits = HeadLimits { size: 1024, target: 1024, fields: 10 };
-                let mut io = FramedIo::new(far, limits, HalfClose::default(), Arc::default());
+                let mut io = ClientIo::new(far, HalfClose::default());
                 let writer = async {
                     for piece in bytes.chunks(piece) {
                         near.write_all(piece).await.unwrap();
                         tokio::time::sleep(Duration::from_millis(1)).await;
                     }
                 };
-                let (_, protocol) = tokio::join!(writer, detect(&mut io, Duration::from_secs(1)));
-                assert_eq!(protocol, expected, "{}", bytes.escape_ascii());
-                assert!(bytes.starts_with(io.held()));
+                let (_, protocol) = tokio::join!(writer, detect(&mut io, Bytes::new(), Duration::from_secs(1)));
+                let read = match &protocol {
+                    DetectedProtocol::Http1(read) => read,
+                    _ => &io.input[..],
+                };
+                assert!(bytes.starts_with(read), "{}", bytes.escape_ascii());
+                let is_expected = match protocol {
+                    DetectedProtocol::Http1(_) => expected == "HTTP/1.1",
+                    DetectedProtocol::Http2 => expected == "HTTP/2",
+                    DetectedProtocol::Unknown => expected == "unknown",
+                };
+                assert!(is_expected, "{} is not {expected}", bytes.escape_ascii());
             }
         }
     }
@@ -98,10 +110,9 @@ mod tests {
     #[tokio::test]
     async fn protocol_of_an_incomplete_http2_preface_is_unknown() {
         let (mut near, far) = duplex(64);
-        let limits = HeadLimits { size: 1024, target: 1024, fields: 10 };
-        let mut io = FramedIo::new(far, limits, HalfClose::default(), Arc::default());
+        let mut io = ClientIo::new(far, HalfClose::default());
         near.write_all(b"PRI * HT").await.unwrap();
         drop(near);
-        assert_eq!(detect(&mut io, Duration::from_secs(1)).await, DetectedProtocol::Unknown);
+        assert_eq!(detect(&mut io, Bytes::new(), Duration::from_secs(1)).await, DetectedProtocol::Unknown);
     }
 }

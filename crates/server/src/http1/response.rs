@@ -1,254 +1,345 @@
-//! The serialisation of response heads, and the framing of response bodies.
+//! Writes responses to an HTTP/1.1 client, while the content of its request is read.
 
-use std::cell::RefCell;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use http::StatusCode;
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderMap, TRANSFER_ENCODING};
-use http::response::Parts;
-use http_body::SizeHint;
+use bytes::Buf;
+use http_body::{Body, Frame};
+use rproxy_http1::{put_chunk_size, put_last_chunk};
+use tokio::time::timeout;
 
-use super::request_head::{ResponseContext, has_token};
+use super::client_io::ClientIo;
+use super::request_content::{ContentEvent, ContentReader};
+use super::yield_budget::YieldBudget;
+use crate::client_socket::ClientSocket;
+use crate::connection::BoxError;
 
-/// The framing of a response body (RFC 9112 §6.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Framing {
-    /// The response has no body, regardless of its fields.
-    Empty,
-    /// The body has this length in bytes.
-    Length(u64),
-    Chunked,
-    /// The body ends when the connection closes.
-    Close,
+/// A client that waits for a response, and may still send the content of its request.
+pub(super) struct Client<'a, T> {
+    pub(super) io: &'a mut ClientIo<T>,
+    /// The content of the request, unless it has been received with the head.
+    pub(super) content: Option<ContentReader>,
+    /// Whether the response to the request may switch protocols.
+    pub(super) awaits_upgrade: bool,
+    /// Whether the request is cancelled when the client closes the connection.
+    pub(super) is_cancelled_by_close: bool,
 }
 
-/// Writes a response head, and returns the body framing and whether the connection can be reused.
-pub(super) fn write_head(
-    out: &mut Vec<u8>,
-    head: &Parts,
-    context: ResponseContext,
-    size: &SizeHint,
-) -> (Framing, bool) {
-    let framing = framing(head, context, size);
-    let mut keep_alive = context.keep_alive && framing != Framing::Close;
-    // Includes space for a small body, so that appending it does not reallocate.
-    out.reserve(64 * head.headers.len() + 512);
-    out.extend_from_slice(b"HTTP/1.1 ");
-    out.extend_from_slice(head.status.as_str().as_bytes());
-    out.push(b' ');
-    out.extend_from_slice(head.status.canonical_reason().unwrap_or_default().as_bytes());
-    out.extend_from_slice(b"\r\n");
-    let (mut has_date, mut says_close) = (false, false);
-    for (name, value) in &head.headers {
-        if *name == CONTENT_LENGTH || *name == TRANSFER_ENCODING {
-            // Written below.
-            continue;
-        }
-        if *name == CONNECTION && has_token(value.as_bytes(), b"close") {
-            (keep_alive, says_close) = (false, true);
-        }
-        has_date |= *name == DATE;
-        put_field(out, name.as_str(), value.as_bytes());
+impl<T: ClientSocket> Client<'_, T> {
+    /// Returns whether all content of the request was received.
+    pub(super) fn has_sent_all(&self) -> bool {
+        self.content.as_ref().is_none_or(ContentReader::has_ended)
     }
-    match framing {
-        Framing::Length(length) => put_length(out, length),
-        Framing::Chunked => put_field(out, TRANSFER_ENCODING.as_str(), b"chunked"),
-        // RFC 9110 §8.6: the length that the body would have, except for 204.
-        Framing::Empty if head.status != StatusCode::NO_CONTENT => {
-            if let Some(length) = length(&head.headers).or(size.exact().filter(|&exact| context.is_head && exact > 0)) {
-                put_length(out, length);
+
+    /// Returns whether the next bytes of the connection belong to another request.
+    pub(super) fn is_read(&self) -> bool {
+        self.content.as_ref().is_none_or(ContentReader::is_read)
+    }
+
+    /// Prepares for a poll of the service, which may read content.
+    pub(super) fn begin_poll(&self) {
+        if let Some(content) = &self.content {
+            content.begin_poll();
+        }
+    }
+
+    /// Reads the content that the service waits for.
+    pub(super) fn poll_content(&mut self, cx: &mut Context<'_>) -> Poll<ContentEvent> {
+        match &mut self.content {
+            Some(content) => content.poll(cx, self.io),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Returns whether the client closed the connection after its request.
+    pub(super) fn is_closed(&mut self, cx: &mut Context<'_>) -> bool {
+        self.is_cancelled_by_close && self.has_sent_all() && self.io.is_closed(cx, self.awaits_upgrade)
+    }
+
+    /// Reads the rest of the content, until the service has it or drops it.
+    pub(super) async fn finish_content(&mut self) {
+        poll_fn(|cx| {
+            while let Some(content) = &mut self.content {
+                let polled = content.poll(cx, self.io);
+                if content.is_finished() {
+                    break;
+                }
+                // The final response has been sent, so the client gets no `100 Continue`.
+                ready!(polled);
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    pub(super) async fn flush(&mut self) -> io::Result<()> {
+        poll_fn(|cx| self.io.poll_flush(cx)).await
+    }
+
+    /// Writes a response head, body data and a tail, in a single system call if possible.
+    pub(super) async fn write(&mut self, head: &[u8], data: impl Buf, tail: &[u8]) -> io::Result<()> {
+        let mut all = head.chain(data).chain(tail);
+        poll_fn(|cx| {
+            while all.has_remaining() {
+                let mut slices = [IoSlice::new(&[]); SLICES];
+                let written = match all.chunks_vectored(&mut slices) {
+                    // Cheaper than a vectored write for a single part.
+                    1 => self.io.poll_write(cx, &slices[0]),
+                    count => self.io.poll_write_vectored(cx, &slices[..count]),
+                };
+                match written? {
+                    Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    Poll::Ready(written) => all.advance(written),
+                    // The client may read only after it has sent its content.
+                    Poll::Pending => ready!(self.poll_content(cx).map(drop)),
+                }
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await
+    }
+
+    /// Waits up to 2 ms for the first body frame, so that it can be written together with the head.
+    ///
+    /// Many backends send head and body separately within microseconds. Written together, they need a single system call and
+    /// TCP segment.
+    async fn first_frame<B>(&mut self, mut body: Pin<&mut B>) -> Result<Poll<NextFrame<B>>, BoxError>
+    where
+        B: Body<Error: Into<BoxError>>,
+    {
+        if let Poll::Ready(frame) = ready_frame(body.as_mut()).await {
+            return Ok(Poll::Ready(frame));
+        }
+        match timeout(FIRST_FRAME_WAIT, self.next_frame(body)).await {
+            Ok(frame) => frame.map(Poll::Ready),
+            Err(_) => Ok(Poll::Pending),
+        }
+    }
+
+    /// Flushes the socket, and waits for the next body frame.
+    async fn next_frame<B>(&mut self, mut body: Pin<&mut B>) -> Result<NextFrame<B>, BoxError>
+    where
+        B: Body<Error: Into<BoxError>>,
+    {
+        self.flush().await?;
+        poll_fn(|cx| {
+            self.begin_poll();
+            loop {
+                if let Poll::Ready(frame) = poll_frame(body.as_mut(), cx) {
+                    return Poll::Ready(Ok(frame));
+                }
+                if self.poll_content(cx).is_pending() {
+                    break;
+                }
+            }
+            match self.is_closed(cx) {
+                true => Poll::Ready(Err("the client closed the connection".into())),
+                false => Poll::Pending,
+            }
+        })
+        .await
+    }
+}
+
+/// Writes the head in `out`, then a body of `length` bytes.
+pub(super) async fn send_sized<T, B>(
+    client: &mut Client<'_, T>,
+    mut out: Vec<u8>,
+    mut body: Pin<&mut B>,
+    mut length: u64,
+) -> Result<(), BoxError>
+where
+    T: ClientSocket,
+    B: Body<Error: Into<BoxError>>,
+{
+    let (mut is_first, mut budget) = (true, YieldBudget::default());
+    while length > 0 {
+        let polled = match std::mem::take(&mut is_first) {
+            true => client.first_frame(body.as_mut()).await?,
+            false => ready_frame(body.as_mut()).await,
+        };
+        let frame = match polled {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => {
+                client.write(&out, &[][..], b"").await?;
+                out.clear();
+                client.next_frame(body.as_mut()).await?
+            }
+        };
+        let frame = match frame {
+            Some(Ok(frame)) => frame,
+            failed => return send_truncated(client, &out, failed.and_then(Result::err)).await,
+        };
+        // A body of known length has no trailers.
+        let Ok(mut data) = frame.into_data() else { continue };
+        let too_long = "the response body is longer than its Content-Length";
+        length = length.checked_sub(data.remaining() as u64).ok_or(too_long)?;
+        while let Some(piece) = budget.split_off(&mut data) {
+            client.write(&out, piece, b"").await?;
+            out.clear();
+            budget.wait().await;
+        }
+        if out.len() + data.remaining() <= SMALL {
+            append(&mut out, data);
+        } else {
+            client.write(&out, data, b"").await?;
+            out.clear();
+        }
+    }
+    // Writes the head if no data was written with it.
+    client.write(&out, &[][..], b"").await.map_err(Into::into)
+}
+
+/// Writes the head in `out`, then a body in chunks (RFC 9112 §7.1).
+pub(super) async fn send_chunked<T, B>(
+    client: &mut Client<'_, T>,
+    mut out: Vec<u8>,
+    mut body: Pin<&mut B>,
+    takes_trailers: bool,
+) -> Result<(), BoxError>
+where
+    T: ClientSocket,
+    B: Body<Error: Into<BoxError>>,
+{
+    let (mut polled, mut budget) = (client.first_frame(body.as_mut()).await?, YieldBudget::default());
+    loop {
+        let frame = match polled {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => {
+                client.write(&out, &[][..], b"").await?;
+                out.clear();
+                client.next_frame(body.as_mut()).await?
+            }
+        };
+        let frame = match frame.transpose() {
+            Ok(frame) => frame,
+            Err(error) => return send_truncated(client, &out, Some(error)).await,
+        };
+        match frame.map(Frame::into_data) {
+            Some(Ok(mut data)) if data.has_remaining() => {
+                put_chunk_size(&mut out, data.remaining());
+                while let Some(piece) = budget.split_off(&mut data) {
+                    client.write(&out, piece, b"").await?;
+                    out.clear();
+                    budget.wait().await;
+                }
+                // The end is often ready, and can be written with the last data.
+                polled = ready_frame(body.as_mut()).await;
+                let is_last = matches!(polled, Poll::Ready(None));
+                client.write(&out, data, if is_last { b"\r\n0\r\n\r\n" } else { b"\r\n" }).await?;
+                out.clear();
+                if is_last {
+                    return Ok(());
+                }
+            }
+            // Skipped, because an empty chunk would end the body.
+            Some(Ok(_)) => polled = ready_frame(body.as_mut()).await,
+            Some(Err(frame)) => {
+                let trailers = frame.into_trailers().ok().filter(|_| takes_trailers);
+                put_last_chunk(&mut out, trailers.as_ref());
+                return Ok(client.write(&out, &[][..], b"").await?);
+            }
+            None => {
+                put_last_chunk(&mut out, None);
+                return Ok(client.write(&out, &[][..], b"").await?);
             }
         }
-        Framing::Empty | Framing::Close => {}
-    }
-    if !keep_alive && !says_close {
-        put_field(out, CONNECTION.as_str(), b"close");
-    } else if keep_alive && context.is_http10 {
-        // RFC 9112 §9.3: HTTP/1.0 clients close the connection otherwise.
-        put_field(out, CONNECTION.as_str(), b"keep-alive");
-    }
-    if !has_date {
-        put_date(out);
-    }
-    out.extend_from_slice(b"\r\n");
-    (framing, keep_alive)
-}
-
-fn framing(head: &Parts, context: ResponseContext, size: &SizeHint) -> Framing {
-    let has_no_body = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    if context.is_head || has_no_body || head.status.is_informational() {
-        return Framing::Empty;
-    }
-    match size.exact().or_else(|| length(&head.headers)) {
-        Some(length) => Framing::Length(length),
-        // RFC 9112 §6.1
-        None if context.is_http10 => Framing::Close,
-        None => Framing::Chunked,
     }
 }
 
-/// Returns the value of `Content-Length`, if there is exactly one valid value.
-fn length(headers: &HeaderMap) -> Option<u64> {
-    let mut lines = headers.get_all(CONTENT_LENGTH).iter();
-    let (line, None) = (lines.next()?, lines.next()) else { return None };
-    let digits = line.as_bytes();
-    let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
-    is_number.then(|| line.to_str().ok()?.parse().ok()).flatten()
-}
-
-/// Writes the chunk size line that precedes the data of a chunk.
-pub(super) fn put_chunk_size(out: &mut Vec<u8>, length: usize) {
-    let mut digits = [0; 16];
-    let (mut at, mut number) = (digits.len(), length);
-    while number > 0 {
-        at -= 1;
-        digits[at] = b"0123456789abcdef"[number & 15];
-        number >>= 4;
-    }
-    out.extend_from_slice(&digits[at..]);
-    out.extend_from_slice(b"\r\n");
-}
-
-/// Writes the last chunk and the trailers of a chunked body (RFC 9112 §7.1).
-pub(super) fn put_last_chunk(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
-    out.extend_from_slice(b"0\r\n");
-    for (name, value) in trailers.into_iter().flatten() {
-        put_field(out, name.as_str(), value.as_bytes());
-    }
-    out.extend_from_slice(b"\r\n");
-}
-
-fn put_length(out: &mut Vec<u8>, length: u64) {
-    put_field(out, CONTENT_LENGTH.as_str(), itoa::Buffer::new().format(length).as_bytes());
-}
-
-pub(super) fn put_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    // A single reservation for all four parts.
-    out.reserve(name.len() + value.len() + 4);
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
-}
-
-/// Writes a `Date` field (RFC 9110 §6.6.1), which is formatted once per second.
-fn put_date(out: &mut Vec<u8>) {
-    thread_local! {
-        static LAST: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
-    }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    LAST.with_borrow_mut(|(second, date)| {
-        if *second != now || date.is_empty() {
-            *second = now;
-            *date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(now));
+/// Writes the head in `out`, then a body that ends when the connection closes.
+///
+/// If the body fails, the connection is reset.
+pub(super) async fn send_until_close<T, B>(
+    client: &mut Client<'_, T>,
+    mut out: Vec<u8>,
+    mut body: Pin<&mut B>,
+) -> Result<(), BoxError>
+where
+    T: ClientSocket,
+    B: Body<Error: Into<BoxError>>,
+{
+    client.io.reset_unless_shut_down();
+    let (mut polled, mut budget) = (client.first_frame(body.as_mut()).await?, YieldBudget::default());
+    loop {
+        let frame = match polled {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => {
+                client.write(&out, &[][..], b"").await?;
+                out.clear();
+                client.next_frame(body.as_mut()).await?
+            }
+        };
+        match frame.map(|frame| frame.map(Frame::into_data)) {
+            Some(Ok(Ok(mut data))) => {
+                while let Some(piece) = budget.split_off(&mut data) {
+                    client.write(&out, piece, b"").await?;
+                    out.clear();
+                    budget.wait().await;
+                }
+                client.write(&out, data, b"").await?;
+                out.clear();
+            }
+            // HTTP/1.0 has no trailers.
+            Some(Ok(Err(_))) => {}
+            Some(Err(error)) => return send_truncated(client, &out, Some(error)).await,
+            None => return Ok(client.write(&out, &[][..], b"").await?),
         }
-        put_field(out, DATE.as_str(), date.as_bytes());
-    });
+        polled = ready_frame(body.as_mut()).await;
+    }
 }
+
+/// Writes the part of a truncated response that is available, and returns an error.
+///
+/// A client that receives no part of a response would assume that the connection was closed before its request, and retry.
+async fn send_truncated<T>(client: &mut Client<'_, T>, out: &[u8], error: Option<BoxError>) -> Result<(), BoxError>
+where
+    T: ClientSocket,
+{
+    client.write(out, &[][..], b"").await?;
+    client.flush().await?;
+    Err(error.unwrap_or_else(|| "the response body is shorter than its Content-Length".into()))
+}
+
+/// Appends the data of a small frame to `out`, because a copy is cheaper than a vectored write.
+fn append(out: &mut Vec<u8>, mut data: impl Buf) {
+    out.reserve(data.remaining());
+    while data.has_remaining() {
+        let chunk = data.chunk();
+        out.extend_from_slice(chunk);
+        let length = chunk.len();
+        data.advance(length);
+    }
+}
+
+type NextFrame<B> = Option<Result<Frame<<B as Body>::Data>, BoxError>>;
+
+fn poll_frame<B>(body: Pin<&mut B>, cx: &mut Context<'_>) -> Poll<NextFrame<B>>
+where
+    B: Body<Error: Into<BoxError>>,
+{
+    body.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(Into::into)))
+}
+
+/// Returns the next body frame if one is ready.
+async fn ready_frame<B>(mut body: Pin<&mut B>) -> Poll<NextFrame<B>>
+where
+    B: Body<Error: Into<BoxError>>,
+{
+    poll_fn(|cx| Poll::Ready(poll_frame(body.as_mut(), cx))).await
+}
+
+/// The maximum time that a response head waits for the first frame of its body.
+const FIRST_FRAME_WAIT: Duration = Duration::from_millis(2);
+
+/// The maximum size of a frame that is copied, because a copy is cheaper than a vectored write.
+const SMALL: usize = 4096;
+
+/// The maximum number of slices in a vectored write of response head, body data and tail.
+const SLICES: usize = 4;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use http::Response;
-
-    const GET: ResponseContext =
-        ResponseContext { is_head: false, keep_alive: true, takes_trailers: false, is_http10: false };
-    const HEAD: ResponseContext = ResponseContext { is_head: true, ..GET };
-
-    fn written(
-        context: ResponseContext,
-        status: u16,
-        fields: &[(&str, &str)],
-        size: SizeHint,
-    ) -> (String, Framing, bool) {
-        let mut response = Response::builder().status(status).header("date", "now");
-        for (name, value) in fields {
-            response = response.header(*name, *value);
-        }
-        let mut out = Vec::new();
-        let (framing, keep_alive) = write_head(&mut out, &response.body(()).unwrap().into_parts().0, context, &size);
-        let text = String::from_utf8(out).unwrap();
-        let head = text.strip_prefix("HTTP/1.1 ").and_then(|text| text.strip_suffix("\r\n\r\n")).unwrap();
-        (head.replace("date: now\r\n", "").replace("\r\ndate: now", "").replace("\r\n", "|"), framing, keep_alive)
-    }
-
-    #[test]
-    fn body_framing_depends_on_method_status_and_size() {
-        let unknown = SizeHint::default;
-        let exact = SizeHint::with_exact;
-        let length = &[("content-length", "7")][..];
-        for (context, status, fields, size, head, framing) in [
-            (GET, 200, &[][..], exact(3), "200 OK|content-length: 3", Framing::Length(3)),
-            (GET, 200, &[], exact(0), "200 OK|content-length: 0", Framing::Length(0)),
-            (GET, 200, &[], unknown(), "200 OK|transfer-encoding: chunked", Framing::Chunked),
-            (GET, 200, length, unknown(), "200 OK|content-length: 7", Framing::Length(7)),
-            // The size of the body takes precedence over the field.
-            (GET, 200, length, exact(3), "200 OK|content-length: 3", Framing::Length(3)),
-            (GET, 200, &[("content-length", "7, 7")], unknown(), "200 OK|transfer-encoding: chunked", Framing::Chunked),
-            (GET, 200, &[("transfer-encoding", "gzip")], exact(1), "200 OK|content-length: 1", Framing::Length(1)),
-            (GET, 204, length, exact(0), "204 No Content", Framing::Empty),
-            (GET, 304, length, exact(0), "304 Not Modified|content-length: 7", Framing::Empty),
-            (GET, 304, &[], exact(0), "304 Not Modified", Framing::Empty),
-            (HEAD, 200, length, exact(0), "200 OK|content-length: 7", Framing::Empty),
-            (HEAD, 200, &[], exact(3), "200 OK|content-length: 3", Framing::Empty),
-            (HEAD, 200, &[], exact(0), "200 OK", Framing::Empty),
-            (HEAD, 200, &[], unknown(), "200 OK", Framing::Empty),
-            (GET, 299, &[], exact(0), "299 |content-length: 0", Framing::Length(0)),
-        ] {
-            assert_eq!(written(context, status, fields, size), (head.to_owned(), framing, true), "{status} {fields:?}");
-        }
-    }
-
-    #[test]
-    fn connection_is_reused_unless_client_or_service_requests_close() {
-        let closes = ResponseContext { keep_alive: false, ..GET };
-        for (context, fields, head, keep_alive) in [
-            (GET, &[][..], "200 OK|content-length: 0", true),
-            (GET, &[("connection", "Upgrade")], "200 OK|connection: Upgrade|content-length: 0", true),
-            (GET, &[("connection", "x, Close")], "200 OK|connection: x, Close|content-length: 0", false),
-            (closes, &[("connection", "close")], "200 OK|connection: close|content-length: 0", false),
-            (closes, &[], "200 OK|content-length: 0|connection: close", false),
-        ] {
-            let (text, _, is_reused) = written(context, 200, fields, SizeHint::with_exact(0));
-            assert_eq!((&*text, is_reused), (head, keep_alive));
-        }
-    }
-
-    // RFC 9110 §2.5, RFC 9112 §9.3
-    #[test]
-    fn http_1_0_clients_get_http_1_1_responses_without_chunked_coding() {
-        let closes = ResponseContext { keep_alive: false, is_http10: true, ..GET };
-        let asks = ResponseContext { is_http10: true, ..GET };
-        for (context, size, head, framing, keep_alive) in [
-            (
-                asks,
-                SizeHint::with_exact(3),
-                "200 OK|content-length: 3|connection: keep-alive",
-                Framing::Length(3),
-                true,
-            ),
-            (closes, SizeHint::with_exact(3), "200 OK|content-length: 3|connection: close", Framing::Length(3), false),
-            (asks, SizeHint::default(), "200 OK|connection: close", Framing::Close, false),
-            (closes, SizeHint::default(), "200 OK|connection: close", Framing::Close, false),
-        ] {
-            assert_eq!(written(context, 200, &[], size), (head.to_owned(), framing, keep_alive));
-        }
-    }
-
-    #[test]
-    fn adds_a_date_field() {
-        let mut out = Vec::new();
-        write_head(&mut out, &Response::new(()).into_parts().0, GET, &SizeHint::with_exact(0));
-        let text = String::from_utf8(out).unwrap();
-        let date = text.lines().find_map(|line| line.strip_prefix("date: ")).unwrap();
-        assert!(httpdate::parse_http_date(date).is_ok());
-    }
-
-    #[test]
-    fn writes_hexadecimal_chunk_sizes_and_trailers() {
-        let mut out = Vec::new();
-        put_chunk_size(&mut out, 0x1a2b);
-        put_last_chunk(&mut out, Some(&HeaderMap::from_iter([(DATE, http::HeaderValue::from_static("now"))])));
-        assert_eq!(out, b"1a2b\r\n0\r\ndate: now\r\n\r\n");
-    }
-}
+mod tests;

@@ -1,35 +1,34 @@
-//! Serves an HTTP/1.1 connection with the fast path and hyper, with timeouts and draining.
+//! Serves an HTTP/1.1 connection: reads heads, calls the service, keeps the connection open while it is idle.
 
 use std::future::{Future, poll_fn};
-use std::num::NonZeroU64;
-use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
 use http::{Request, Response};
 use http_body::Body;
-use hyper_util::rt::TokioIo;
 use rproxy_client_ip::PeerAddr;
-use tokio::io::AsyncWrite;
+use rproxy_http1::{RequestBodyFraming, RequestHead, RequestParser, ResponseContext};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tower_service::Service;
 
-use super::fast_path::{self, FastPathEnd};
-use super::framed_io::{FramedIo, LINGER};
-use super::last_response::LastResponseService;
+use super::client_io::{ClientIo, LINGER};
+use super::exchange::{AfterResponse, exchange};
+use super::interim::InterimResponses;
 use super::preface::{self, DetectedProtocol, PriorKnowledge};
-use super::reclaimable_io::reclaimable;
-use crate::RequestBody;
+use super::request_content::content;
+use super::response::Client;
+use super::upgrade::PendingUpgrade;
 use crate::client_socket::ClientSocket;
 use crate::connection::{BoxError, ConnectionConfig};
 use crate::service::ConnectionService;
+use crate::{RejectedHead, RequestBody};
 
 /// Serves an HTTP/1.1 connection until it closes, or returns it if the client sends the HTTP/2 preface.
 ///
-/// An error includes the peer, so that the caller need not store it. On the fast path, an idle connection is only a socket.
-/// A connection that hyper serves is reclaimed when it has been idle for a while, which frees hyper's buffers.
+/// An error includes the peer, so that the caller need not store it. An idle connection is only a socket.
 #[expect(
     clippy::manual_async_fn,
     reason = "an `async fn` would store its arguments twice in the future of each connection"
@@ -45,183 +44,237 @@ where
     S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
     S::Error: Into<BoxError>,
     S::Future: Send,
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
     async move {
-        let mut io = FramedIo::new(socket, config.head_limits, config.half_close, Arc::clone(&service.state));
-        let mut served = 0;
-        loop {
-            let end = fast_path::serve(&mut io, &mut service, config, &mut draining, &mut served).await;
-            let mut end = end.map_err(|error| (service.peer, error))?;
-            if end == FastPathEnd::Preface {
-                match Box::pin(preface::detect(&mut io, config.limits.head_timeout)).await {
-                    DetectedProtocol::Http1 => {
-                        if let Some(held) = io.take_held() {
-                            io.hold(&held);
-                        }
-                        end = FastPathEnd::Hyper;
-                    }
-                    DetectedProtocol::Http2 => {
-                        let (socket, first) = io.into_parts();
-                        return Ok(Some(PriorKnowledge { socket, first, service, draining }));
-                    }
-                    DetectedProtocol::Unknown => end = FastPathEnd::Idle,
-                }
+        let mut io = ClientIo::new(socket, config.half_close);
+        let end = serve_requests(&mut io, &mut service, config, &mut draining).await;
+        match end.map_err(|error| (service.peer, error))? {
+            ConnectionEnd::Http2 => {
+                let (socket, first) = io.into_parts();
+                Ok(Some(PriorKnowledge { socket, first, service, draining }))
             }
-            if end != FastPathEnd::Hyper {
-                if end == FastPathEnd::Idle {
-                    service.state.set_closes_idle();
-                }
+            ConnectionEnd::Upgrade(upgrade) => {
+                let (socket, input) = io.into_parts();
+                // Boxed to keep idle connections small.
+                Box::pin(upgrade.complete(socket, input)).await;
+                Ok(None)
+            }
+            ConnectionEnd::Close { is_idle } => {
                 // Boxed to keep idle connections small. Fails if the client has already closed the connection.
-                let shutdown = Box::pin(poll_fn(|cx| Pin::new(&mut io).poll_shutdown(cx)));
+                let shutdown = Box::pin(poll_fn(|cx| io.poll_shutdown(cx, is_idle)));
                 let _ = Box::pin(timeout(SHUTDOWN_TIMEOUT + LINGER, shutdown)).await;
-                return Ok(None);
-            }
-            // Boxed to keep idle connections small.
-            let reclaimed = Box::pin(serve_with_hyper(io, service.clone(), config, &mut draining, served)).await;
-            match reclaimed.map_err(|error| (service.peer, error.into()))? {
-                Some(idle) => io = idle,
-                None => return Ok(None),
+                Ok(None)
             }
         }
     }
 }
 
-/// Serves a connection with hyper until it closes, or returns its socket when the connection is idle.
-///
-/// `served` is the number of requests on the fast path.
-async fn serve_with_hyper<T, S, B>(
-    io: FramedIo<T>,
-    service: ConnectionService<S>,
+/// The reason that a connection serves no more HTTP/1.1 requests.
+enum ConnectionEnd<T> {
+    /// The connection closes. If it is idle or the client gets no response, no response can be lost.
+    Close { is_idle: bool },
+    /// The client sent the HTTP/2 preface.
+    Http2,
+    /// The response to the last request switched protocols.
+    Upgrade(PendingUpgrade<T>),
+}
+
+/// Serves the requests of a connection, one after the other.
+async fn serve_requests<T, S, B>(
+    io: &mut ClientIo<T>,
+    service: &mut ConnectionService<S>,
     config: &ConnectionConfig,
     draining: &mut watch::Receiver<bool>,
-    served: u64,
-) -> Result<Option<FramedIo<T>>, hyper::Error>
+) -> Result<ConnectionEnd<T>, BoxError>
 where
     T: ClientSocket + Send + 'static,
-    S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
+    S: Service<Request<RequestBody>, Response = Response<B>>,
     S::Error: Into<BoxError>,
     S::Future: Send,
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
-    let state = Arc::clone(&service.state);
-    let (reclaimable, reclaim) = reclaimable(io);
-    let is_last = || config.limits.is_request_limit_reached(served + state.calls() + 1);
-    let service = LastResponseService { inner: service, is_last, state: Arc::clone(&state) };
-    let ended = {
-        let mut connection = pin!(config.http1.serve_connection(TokioIo::new(reclaimable), service).with_upgrades());
-        let mut clock = ConnectionClock::new(&config.limits);
-        let mut tick = pin!(sleep(clock.tick));
-        let mut drained = pin!(draining.wait_for(|draining| *draining));
-        let mut drain = Drain::No;
-        poll_fn(|cx| {
-            loop {
-                if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
-                    return Poll::Ready(ended);
-                }
-                if state.take_end() {
-                    // Continues with the bytes held after the request.
-                    continue;
-                }
-                if matches!(drain, Drain::No) && drained.as_mut().poll(cx).is_ready() {
-                    drain = Drain::Lingers;
-                    clock.tick = IDLE_LINGER;
-                    tick.as_mut().reset(Instant::now() + IDLE_LINGER);
-                }
-                if matches!(drain, Drain::Lingers) && state.is_in_flight() {
-                    // hyper finishes this request with `Connection: close`, and closes the connection.
-                    drain = Drain::Closes;
-                    connection.as_mut().graceful_shutdown();
-                    continue;
-                }
-                if tick.as_mut().poll(cx).is_pending() {
-                    return Poll::Pending;
-                }
-                tick.as_mut().reset(Instant::now() + clock.tick);
-                if state.is_in_flight() {
-                    clock.reset();
-                } else if let Some(head) = state.incomplete_head() {
-                    if clock.is_head_too_slow(head) {
-                        state.time_out_head();
-                        continue;
+    let is_draining = draining.clone();
+    let mut drained = pin!(draining.wait_for(|draining| *draining));
+    // The idle timeout is divided into ticks, so that a request needs no timer reset.
+    let tick = config.limits.idle_timeout / TICKS;
+    let mut timer = pin!(sleep(tick));
+    let (mut idle_ticks, mut is_lingering, mut is_registered) = (0, false, false);
+    let mut interim = None;
+    let mut served = 0;
+    loop {
+        let bytes = match io.take_input() {
+            Some(input) => input,
+            None => {
+                let mut is_first_poll = true;
+                let first = poll_fn(|cx| {
+                    if let Poll::Ready(first) = io.poll_first(cx) {
+                        return Poll::Ready(first);
                     }
-                } else if matches!(drain, Drain::Lingers) {
-                    // An idle connection has no request to finish.
-                    drain = Drain::Closes;
-                    state.set_closes_idle();
-                    connection.as_mut().graceful_shutdown();
-                    continue;
-                } else if matches!(drain, Drain::No) && clock.is_idle(state.calls()) {
-                    // hyper was polled and waits for a head, of which it has read no byte. So it drops the socket without
-                    // losing data.
-                    reclaim.reclaim();
-                    connection.as_mut().graceful_shutdown();
-                    continue;
+                    // Both are registered to wake this task, unless they have already fired.
+                    let has_fired = is_draining.has_changed().unwrap_or(true) || timer.is_elapsed();
+                    if std::mem::take(&mut is_first_poll) && is_registered && !has_fired {
+                        return Poll::Pending;
+                    }
+                    is_registered = true;
+                    if !is_lingering && drained.as_mut().poll(cx).is_ready() {
+                        is_lingering = true;
+                        timer.as_mut().reset(Instant::now() + IDLE_LINGER);
+                    }
+                    while timer.as_mut().poll(cx).is_ready() {
+                        idle_ticks += 1;
+                        // Frees memory while the connection is idle.
+                        interim = None;
+                        if is_lingering || idle_ticks > TICKS {
+                            return Poll::Ready(None);
+                        }
+                        timer.as_mut().reset(Instant::now() + tick);
+                    }
+                    Poll::Pending
+                });
+                match first.await {
+                    Some(bytes) => bytes,
+                    None => return Ok(ConnectionEnd::Close { is_idle: true }),
                 }
             }
-        })
-        .await
-    };
-    ended?;
-    // If hyper has read a head without calling the service, its bytes are lost, and the connection can't continue.
-    Ok(reclaim.take().filter(|io| io.is_between_requests(state.calls())))
-}
-
-/// The stages of draining a connection.
-enum Drain {
-    No,
-    /// The idle connection stays open briefly for a request that the client may already have sent.
-    Lingers,
-    Closes,
-}
-
-/// The timeouts of a connection, checked at each tick, so that no request has to reset a timer.
-struct ConnectionClock {
-    head_timeout: Duration,
-    tick: Duration,
-    /// The ordinal number of the incomplete head, and the first tick at which the head was incomplete.
-    head_since: Option<(NonZeroU64, Instant)>,
-    /// The number of service calls at the last tick, if the connection was idle then.
-    calls_when_idle: Option<u64>,
-}
-
-impl ConnectionClock {
-    fn new(limits: &crate::Limits) -> Self {
-        let shortest = limits.head_timeout.min(limits.idle_timeout);
-        Self {
-            head_timeout: limits.head_timeout,
-            tick: (shortest / 4).clamp(Duration::from_millis(10), Duration::from_secs(1)),
-            head_since: None,
-            calls_when_idle: None,
+        };
+        idle_ticks = 0;
+        let bytes = match served == 0 && config.h2c && service.tls.is_none() && preface::may_be_preface(&bytes) {
+            true => match Box::pin(preface::detect(io, bytes, config.limits.head_timeout)).await {
+                DetectedProtocol::Http1(bytes) => bytes,
+                DetectedProtocol::Http2 => return Ok(ConnectionEnd::Http2),
+                DetectedProtocol::Unknown => return Ok(ConnectionEnd::Close { is_idle: true }),
+            },
+            false => bytes,
+        };
+        served += 1;
+        let mut parser = RequestParser::new(config.head_limits);
+        let head = match parser.parse(&bytes) {
+            Ok(Some(head)) => Ok((head, bytes)),
+            // Boxed, because most heads arrive in one read.
+            Ok(None) => match Box::pin(read_head(io, bytes, parser, config.limits.head_timeout)).await {
+                Ok(Some(read)) => Ok(read),
+                Ok(None) => return Ok(ConnectionEnd::Close { is_idle: true }),
+                Err(rejected) => Err(rejected),
+            },
+            Err(rejected) => Err(rejected),
+        };
+        // Boxed, and its parts dropped before the await, so that an idle connection is smaller than a busy one.
+        let (exchange, upgrade) = {
+            let is_last = config.limits.is_request_limit_reached(served);
+            let interim = interim.get_or_insert_with(InterimResponses::new);
+            let Received { mut request, mut context, client, upgrade } = receive(io, head);
+            context.keep_alive &= !is_last;
+            service.extend(&mut request);
+            if !context.is_http10 {
+                // RFC 9110 §15.2: HTTP/1.0 has no interim responses.
+                request.extensions_mut().insert(interim.begin());
+            }
+            (Box::pin(exchange(client, &mut service.inner, request, context, interim, &is_draining)), upgrade)
+        };
+        match (exchange.await?, upgrade) {
+            (AfterResponse::KeepAlive, _) => {}
+            (AfterResponse::Upgraded, Some(upgrade)) => return Ok(ConnectionEnd::Upgrade(upgrade)),
+            (AfterResponse::Close | AfterResponse::Upgraded, _) => return Ok(ConnectionEnd::Close { is_idle: false }),
+            (AfterResponse::Cancelled, _) => return Ok(ConnectionEnd::Close { is_idle: true }),
         }
     }
+}
 
-    /// Returns whether the incomplete request head has exceeded the head timeout.
-    fn is_head_too_slow(&mut self, head: NonZeroU64) -> bool {
-        let now = Instant::now();
-        let (_, since) = self.head_since.filter(|(seen, _)| *seen == head).unwrap_or((head, now));
-        self.head_since = Some((head, since));
-        now - since >= self.head_timeout
+/// Reads the rest of a request head. Returns `None` if the client closes the connection within it.
+async fn read_head<T: ClientSocket>(
+    io: &mut ClientIo<T>,
+    first: Bytes,
+    mut parser: RequestParser,
+    head_timeout: Duration,
+) -> Result<Option<(RequestHead, Bytes)>, RejectedHead> {
+    io.input.extend_from_slice(&first);
+    let complete = async {
+        loop {
+            if !poll_fn(|cx| io.poll_more(cx)).await {
+                return Ok(false);
+            }
+            if parser.check(&io.input)?.is_some() {
+                return Ok(true);
+            }
+        }
+    };
+    match timeout(head_timeout, complete).await {
+        Err(_) => return Err(RejectedHead::TooSlow),
+        Ok(is_complete) if !is_complete? => return Ok(None),
+        Ok(_) => {}
     }
+    let bytes = std::mem::take(&mut io.input).freeze();
+    Ok(parser.parse(&bytes)?.map(|head| (head, bytes)))
+}
 
-    /// Restarts all timeouts while a request is in flight.
-    fn reset(&mut self) {
-        (self.head_since, self.calls_when_idle) = (None, None);
-    }
+/// A request that was received, at least its head.
+struct Received<'a, T> {
+    request: Request<RequestBody>,
+    context: ResponseContext,
+    client: Client<'a, T>,
+    upgrade: Option<PendingUpgrade<T>>,
+}
 
-    /// Returns whether the connection received no request since the last tick.
-    fn is_idle(&mut self, calls: u64) -> bool {
-        self.head_since = None;
-        self.calls_when_idle.replace(calls) == Some(calls)
+/// Creates the request for the service from a head, or the request that represents a rejected head.
+fn receive<T>(io: &mut ClientIo<T>, head: Result<(RequestHead, Bytes), RejectedHead>) -> Received<'_, T>
+where
+    T: ClientSocket + Send + 'static,
+{
+    let received = head.and_then(|(head, mut bytes)| {
+        let RequestHead { request, framing, context, expects_continue, length, .. } = head;
+        let mut rest = bytes.split_off(length);
+        let (mut upgrade, mut on_upgrade, mut content_reader) = (None, None, None);
+        let body = match framing {
+            RequestBodyFraming::None => RequestBody::default(),
+            RequestBodyFraming::Length(length) if length <= rest.len() as u64 => {
+                RequestBody::received(rest.split_to(length as usize))
+            }
+            RequestBodyFraming::Length(_) | RequestBodyFraming::Chunked => {
+                let mut input = BytesMut::from(std::mem::take(&mut rest));
+                let (body, reader) =
+                    content(framing, expects_continue, &mut input).map_err(|_| RejectedHead::Framing)?;
+                io.input = input;
+                content_reader = Some(reader);
+                body.into()
+            }
+            RequestBodyFraming::Upgrade => {
+                (upgrade, on_upgrade) = PendingUpgrade::new().unzip();
+                RequestBody::default()
+            }
+        };
+        if !rest.is_empty() {
+            io.input = rest.into();
+        }
+        let mut request = request.map(|()| body);
+        if let Some(on_upgrade) = on_upgrade {
+            request.extensions_mut().insert(on_upgrade);
+        }
+        Ok((request, context, content_reader, upgrade))
+    });
+    match received {
+        Ok((request, context, content, upgrade)) => {
+            let awaits_upgrade = upgrade.is_some();
+            let client = Client { io, content, awaits_upgrade, is_cancelled_by_close: true };
+            Received { request, context, client, upgrade }
+        }
+        Err(rejected) => {
+            let mut request = Request::new(RequestBody::default());
+            request.extensions_mut().insert(rejected);
+            let context =
+                ResponseContext { is_head: false, keep_alive: false, takes_trailers: false, is_http10: false };
+            // What follows can't be read as a request.
+            let client = Client { io, content: None, awaits_upgrade: false, is_cancelled_by_close: false };
+            Received { request, context, client, upgrade: None }
+        }
     }
 }
 
+/// The number of clock ticks in the idle timeout.
+const TICKS: u32 = 4;
+
 /// The time that a draining idle connection stays open for a request that may already have been sent.
-pub(super) const IDLE_LINGER: Duration = Duration::from_millis(100);
+const IDLE_LINGER: Duration = Duration::from_millis(100);
 
 /// The timeout for shutting down a connection, in addition to the time for lingering.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);

@@ -18,7 +18,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::activity::Activity;
 use crate::RejectedHead;
-use crate::http1::{HeadLimits, is_disguised};
+use rproxy_http1::{HeadLimits, is_disguised_framing_field};
 
 /// The service of an HTTP/2 connection, which checks the limits of request heads.
 #[derive(Clone, Debug)]
@@ -44,7 +44,7 @@ impl<S> StreamService<S> {
             return Some(RejectedHead::TooLarge);
         }
         let mut names = request.headers().keys();
-        names.any(|name| is_disguised(name.as_str().as_bytes())).then_some(RejectedHead::Framing)
+        names.any(|name| is_disguised_framing_field(name.as_str().as_bytes())).then_some(RejectedHead::Framing)
     }
 }
 

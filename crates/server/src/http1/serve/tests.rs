@@ -1,4 +1,4 @@
-//! Tests of idle HTTP/1.1 connections, with a paused clock.
+//! Tests of HTTP/1.1 connections, with a paused clock.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -10,22 +10,20 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::JoinHandle;
 use tower::service_fn;
 
+use std::sync::Arc;
+
 use super::*;
 use crate::Server;
-use crate::http1::ConnectionState;
 use http::uri::Scheme;
 
 /// The client's side of an HTTP/1.1 connection.
 struct Client {
     socket: DuplexStream,
     served: JoinHandle<Result<(), (PeerAddr, BoxError)>>,
-    /// A value referenced by each service, so that its reference count is the number of services.
-    services: Arc<()>,
     draining: watch::Sender<bool>,
 }
 
-async fn echo(services: Arc<()>, request: Request<RequestBody>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let _service = services;
+async fn echo(request: Request<RequestBody>) -> Result<Response<Full<Bytes>>, Infallible> {
     let is_rejected = request.extensions().get::<crate::RejectedHead>().is_some();
     let path = request.uri().path().to_owned();
     let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
@@ -38,22 +36,19 @@ impl Client {
         let (near, socket) = duplex(16 * 1024);
         let address = SocketAddr::from(([127, 0, 0, 1], 1));
         let config = Arc::new(ConnectionConfig::new(&Server::bind(crate::ListenAddr::Tcp(address))));
-        let services = Arc::new(());
-        let held = Arc::clone(&services);
         let (draining, is_draining) = watch::channel(false);
         let served = tokio::spawn(async move {
             let service = ConnectionService {
-                inner: service_fn(move |request| echo(Arc::clone(&held), request)),
+                inner: service_fn(echo),
                 peer: PeerAddr(address),
                 is_loopback: false,
                 scheme: Scheme::HTTP,
                 tls: None,
-                state: Arc::new(ConnectionState::default()),
                 client_connection: Arc::default(),
             };
             serve(near, service, &config, is_draining).await.map(|prior| assert!(prior.is_none()))
         });
-        Self { socket, served, services, draining }
+        Self { socket, served, draining }
     }
 
     async fn send(&mut self, text: &str) {
@@ -75,50 +70,45 @@ impl Client {
         let response = self.read_to(path).await;
         assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
     }
-
-    /// Returns whether the connection is served without hyper.
-    ///
-    /// The test and the connection hold a reference each, and hyper's connection a third one.
-    fn is_reclaimed(&self) -> bool {
-        Arc::strong_count(&self.services) == 2
-    }
-
-    async fn wait_until_reclaimed(&self) {
-        sleep(Duration::from_secs(3)).await;
-        assert!(self.is_reclaimed());
-    }
 }
 
 #[tokio::test(start_paused = true)]
-async fn idle_connection_is_reclaimed_from_hyper_and_serves_more_requests() {
+async fn connection_serves_requests_with_and_without_content() {
     let mut client = Client::connect();
-    for path in ["/a", "/b", "/c"] {
-        client.exchange(path).await;
-        client.wait_until_reclaimed().await;
+    client.exchange("/a").await;
+    // Three pipelined requests.
+    client.send("POST /b HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nxyGET /c HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    client.send("POST /d HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n2\r\nxy\r\n0\r\n\r\n").await;
+    for end in ["/bxy", "/c", "/dxy"] {
+        client.read_to(end).await;
     }
-    // Two pipelined requests, of which the second has a body and is served by hyper.
-    client.send("GET /d HTTP/1.1\r\nhost: a\r\n\r\nPOST /e HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nxy").await;
-    client.read_to("/d").await;
-    client.read_to("/exy").await;
-    assert!(!client.is_reclaimed());
-    client.wait_until_reclaimed().await;
-    client.exchange("/f").await;
+    sleep(Duration::from_secs(3)).await;
+    client.exchange("/e").await;
     drop(client.socket);
     assert!(client.served.await.unwrap().is_ok());
 }
 
 #[tokio::test(start_paused = true)]
-async fn connection_without_requests_is_served_without_hyper() {
-    let mut client = Client::connect();
-    client.wait_until_reclaimed().await;
-    client.exchange("/a").await;
+async fn content_is_read_while_it_arrives() {
+    for (framing, pieces) in [
+        ("content-length: 6", &["a", "bc", "", "def"][..]),
+        ("transfer-encoding: chunked", &["1", "\r\na\r\n2\r\nbc\r", "\n3\r\nde", "f\r\n0\r\n\r\n"]),
+    ] {
+        let mut client = Client::connect();
+        client.send(&format!("POST /a HTTP/1.1\r\nhost: a\r\n{framing}\r\n\r\n")).await;
+        for piece in pieces {
+            sleep(Duration::from_secs(20)).await;
+            client.send(piece).await;
+        }
+        client.read_to("/aabcdef").await;
+        client.exchange("/next").await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn idle_connection_accepts_a_head_in_several_reads() {
     let mut client = Client::connect();
     client.exchange("/a").await;
-    client.wait_until_reclaimed().await;
     for piece in ["G", "ET /b HT", "TP/1.1\r\nhost: a\r\n", "\r", "\n"] {
         client.send(piece).await;
         sleep(Duration::from_secs(2)).await;
@@ -130,7 +120,6 @@ async fn idle_connection_accepts_a_head_in_several_reads() {
 async fn idle_connection_rejects_an_incomplete_head_with_408() {
     let mut client = Client::connect();
     client.exchange("/a").await;
-    client.wait_until_reclaimed().await;
     let started = Instant::now();
     client.send("GET /b HTTP/1.1\r\n").await;
     let response = client.read_to("\r\n\r\n/").await;
@@ -157,7 +146,6 @@ async fn idle_connection_closes_after_the_idle_timeout() {
 async fn draining_closes_idle_connections_without_losing_a_sent_request() {
     let mut client = Client::connect();
     client.exchange("/a").await;
-    client.wait_until_reclaimed().await;
     let since = Instant::now();
     client.draining.send(true).unwrap();
     assert_eq!(client.socket.read(&mut [0; 1]).await.unwrap(), 0);
@@ -165,7 +153,6 @@ async fn draining_closes_idle_connections_without_losing_a_sent_request() {
 
     let mut client = Client::connect();
     client.exchange("/a").await;
-    client.wait_until_reclaimed().await;
     client.draining.send(true).unwrap();
     client.send("GET /b HTTP/1.1\r\nhost: a\r\n\r\n").await;
     client.read_to("/b").await;

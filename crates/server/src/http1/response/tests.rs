@@ -1,14 +1,14 @@
-//! Tests of how the fast path groups response head and body into writes, with a paused clock.
+//! Tests of how a connection groups response head and body into writes, with a paused clock.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::pin::pin;
 
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, duplex};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::*;
-use crate::http1::{HalfClose, HeadLimits};
+use crate::http1::HalfClose;
 
 /// A response body with a single delayed frame.
 struct DelayedBody {
@@ -35,14 +35,14 @@ impl Body for DelayedBody {
 /// Returns the bytes of the client's first read, and the time until that read.
 async fn first_read(delay: Duration, is_chunked: bool) -> (String, Duration) {
     let (near, mut far) = duplex(1024);
-    let mut io =
-        FramedIo::new(near, HeadLimits { size: 512, target: 64, fields: 8 }, HalfClose::default(), Arc::default());
+    let mut io = ClientIo::new(near, HalfClose::default());
+    let mut client = Client { io: &mut io, content: None, awaits_upgrade: false, is_cancelled_by_close: true };
     let started = Instant::now();
     let sent = async {
         let (head, body) = (b"head|".to_vec(), pin!(DelayedBody::new(delay)));
         match is_chunked {
-            true => send_chunked(&mut io, head, body, false).await,
-            false => send_sized(&mut io, head, body, 4).await,
+            true => send_chunked(&mut client, head, body, false).await,
+            false => send_sized(&mut client, head, body, 4).await,
         }
     };
     let read = async {

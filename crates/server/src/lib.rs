@@ -49,9 +49,8 @@
 //! | Without TLS | HTTP/1.1, and HTTP/2 with prior knowledge, unless [`h2c`](Server::h2c) is off |
 //! | With [`proxy_protocol`](Server::proxy_protocol) | the PROXY protocol, versions 1 and 2, from trusted peers |
 //!
-//! HTTP/1.1 requests without content take a fast path in this crate; hyper serves all others. Before hyper parses them,
-//! the message framing is checked on the raw bytes. A message that is ambiguous (RFC 9112 §6.3), malformed, too large
-//! or too slow reaches the service as a request with the extension [`RejectedHead`], so that the application logs and
+//! This crate serves HTTP/1.1 with the parsers of `rproxy-http1`, and HTTP/2 with hyper. A message that is ambiguous (RFC
+//! 9112 §6.3), malformed, too large or too slow reaches the service as a request with the extension [`RejectedHead`], so that the application logs and
 //! counts it. `RequestGuardLayer` of `rproxy-request-guard` turns it into a response with a [`Rejection`] in its extensions.
 //!
 //! | Request extension | Content |
@@ -59,7 +58,7 @@
 //! | `PeerAddr` (of `rproxy-client-ip`) | the address of the TCP peer |
 //! | `http::uri::Scheme` | `http` or `https` |
 //! | [`TlsInfo`] | server name, negotiated parameters and client certificate, over TLS |
-//! | [`InterimRelay`] | sends `103 Early Hints` and other interim responses, for HTTP/1.1 requests without content |
+//! | [`InterimRelay`] | sends `103 Early Hints` and other interim responses, for HTTP/1.1 requests |
 //! | [`ClientConnection`] | state that is kept for the connection, for NTLM and Negotiate |
 //!
 //! A response with the extension [`CloseConnection`] is not sent; the connection closes instead. An HTTP/1.1 client

@@ -67,7 +67,7 @@ impl Limits {
     }
 }
 
-/// The maximum memory in bytes that this crate, hyper and h2 can use for one client connection.
+/// The maximum memory in bytes that this crate and h2 can use for one client connection.
 ///
 /// [`Limits::worst_case_memory`] computes it. It does not include the memory of the service for each request, such as an
 /// encoder's, and the socket buffers of the kernel (`net.ipv4.tcp_rmem`, `tcp_wmem`, `tcp_mem`).

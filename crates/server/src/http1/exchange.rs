@@ -99,9 +99,9 @@ where
             if head.status.is_informational() {
                 return Err("the service returned an interim response (1xx) as the final response".into());
             }
-            // RFC 9112 §9.3: the next request is found only after all content of this one has been read.
+            // RFC 9112 §9.3: the next request is found only after all content of this one has been received.
             context.keep_alive &=
-                !*draining.borrow() && client.is_read() && (!client.io.is_half_closed() || client.io.has_input());
+                !*draining.borrow() && client.has_sent_all() && (!client.io.is_half_closed() || client.io.has_input());
             let mut out = interim.end();
             let (framing, keep_alive) = write_response_head(&mut out, &head, context, &body.size_hint());
             (out, framing, keep_alive)

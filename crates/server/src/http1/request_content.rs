@@ -99,11 +99,6 @@ impl ContentReader {
         self.decoder.has_ended()
     }
 
-    /// Returns whether the service has read all content, so that the next bytes belong to another request.
-    pub(super) fn is_read(&self) -> bool {
-        self.decoder.has_ended() && self.shared.state().frames.is_empty()
-    }
-
     /// Returns whether no more content can be received, or the service wants no more.
     pub(super) fn is_finished(&self) -> bool {
         let state = self.shared.state();

@@ -34,11 +34,6 @@ impl<T: ClientSocket> Client<'_, T> {
         self.content.as_ref().is_none_or(ContentReader::has_ended)
     }
 
-    /// Returns whether the next bytes of the connection belong to another request.
-    pub(super) fn is_read(&self) -> bool {
-        self.content.as_ref().is_none_or(ContentReader::is_read)
-    }
-
     /// Prepares for a poll of the service, which may read content.
     pub(super) fn begin_poll(&self) {
         if let Some(content) = &self.content {

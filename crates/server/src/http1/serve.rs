@@ -148,37 +148,60 @@ where
             false => bytes,
         };
         served += 1;
-        let mut parser = RequestParser::new(config.head_limits);
-        let head = match parser.parse(&bytes) {
-            Ok(Some(head)) => Ok((head, bytes)),
-            // Boxed, because most heads arrive in one read.
-            Ok(None) => match Box::pin(read_head(io, bytes, parser, config.limits.head_timeout)).await {
-                Ok(Some(read)) => Ok(read),
-                Ok(None) => return Ok(ConnectionEnd::Close { is_idle: true }),
-                Err(rejected) => Err(rejected),
-            },
-            Err(rejected) => Err(rejected),
-        };
-        // Boxed, and its parts dropped before the await, so that an idle connection is smaller than a busy one.
-        let (exchange, upgrade) = {
-            let is_last = config.limits.is_request_limit_reached(served);
-            let interim = interim.get_or_insert_with(InterimResponses::new);
-            let Received { mut request, mut context, client, upgrade } = receive(io, head);
-            context.keep_alive &= !is_last;
-            service.extend(&mut request);
-            if !context.is_http10 {
-                // RFC 9110 §15.2: HTTP/1.0 has no interim responses.
-                request.extensions_mut().insert(interim.begin());
-            }
-            (Box::pin(exchange(client, &mut service.inner, request, context, interim, &is_draining)), upgrade)
-        };
-        match (exchange.await?, upgrade) {
-            (AfterResponse::KeepAlive, _) => {}
-            (AfterResponse::Upgraded, Some(upgrade)) => return Ok(ConnectionEnd::Upgrade(upgrade)),
-            (AfterResponse::Close | AfterResponse::Upgraded, _) => return Ok(ConnectionEnd::Close { is_idle: false }),
-            (AfterResponse::Cancelled, _) => return Ok(ConnectionEnd::Close { is_idle: true }),
+        let is_last = config.limits.is_request_limit_reached(served);
+        let interim = interim.get_or_insert_with(InterimResponses::new);
+        // Boxed, so that an idle connection is smaller than a busy one.
+        let request = Box::pin(serve_request(io, service, bytes, config, interim, &is_draining, is_last));
+        if let Some(end) = request.await? {
+            return Ok(end);
         }
     }
+}
+
+/// Serves the request that starts with `bytes`. Returns the reason that the connection serves no more requests, if any.
+async fn serve_request<T, S, B>(
+    io: &mut ClientIo<T>,
+    service: &mut ConnectionService<S>,
+    bytes: Bytes,
+    config: &ConnectionConfig,
+    interim: &mut InterimResponses,
+    draining: &watch::Receiver<bool>,
+    is_last: bool,
+) -> Result<Option<ConnectionEnd<T>>, BoxError>
+where
+    T: ClientSocket + Send + 'static,
+    S: Service<Request<RequestBody>, Response = Response<B>>,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
+    let mut parser = RequestParser::new(config.head_limits);
+    let head = match parser.parse(&bytes) {
+        Ok(Some(head)) => Ok((head, bytes)),
+        // Boxed, because most heads arrive in one read.
+        Ok(None) => match Box::pin(read_head(io, bytes, parser, config.limits.head_timeout)).await {
+            Ok(Some(read)) => Ok(read),
+            Ok(None) => return Ok(Some(ConnectionEnd::Close { is_idle: true })),
+            Err(rejected) => Err(rejected),
+        },
+        Err(rejected) => Err(rejected),
+    };
+    let (exchange, upgrade) = {
+        let Received { mut request, mut context, client, upgrade } = receive(io, head);
+        context.keep_alive &= !is_last;
+        service.extend(&mut request);
+        if !context.is_http10 {
+            // RFC 9110 §15.2: HTTP/1.0 has no interim responses.
+            request.extensions_mut().insert(interim.begin());
+        }
+        (exchange(client, &mut service.inner, request, context, interim, draining), upgrade)
+    };
+    Ok(match (exchange.await?, upgrade) {
+        (AfterResponse::KeepAlive, _) => None,
+        (AfterResponse::Upgraded, Some(upgrade)) => Some(ConnectionEnd::Upgrade(upgrade)),
+        (AfterResponse::Close | AfterResponse::Upgraded, _) => Some(ConnectionEnd::Close { is_idle: false }),
+        (AfterResponse::Cancelled, _) => Some(ConnectionEnd::Close { is_idle: true }),
+    })
 }
 
 /// Reads the rest of a request head. Returns `None` if the client closes the connection within it.

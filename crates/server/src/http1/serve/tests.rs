@@ -89,6 +89,23 @@ async fn connection_serves_requests_with_and_without_content() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn idle_connection_uses_less_than_a_kilobyte() {
+    let config = ConnectionConfig::new(&Server::bind(crate::ListenAddr::Tcp(SocketAddr::from(([127, 0, 0, 1], 1)))));
+    let (near, _far) = duplex(16);
+    let (_draining, is_draining) = watch::channel(false);
+    let service = ConnectionService {
+        inner: service_fn(echo),
+        peer: PeerAddr(SocketAddr::from(([127, 0, 0, 1], 1))),
+        is_loopback: false,
+        scheme: Scheme::HTTP,
+        tls: None,
+        client_connection: Arc::default(),
+    };
+    let size = std::mem::size_of_val(&serve(near, service, &config, is_draining));
+    assert!(size < 1000, "{size} bytes");
+}
+
+#[tokio::test(start_paused = true)]
 async fn content_is_read_while_it_arrives() {
     for (framing, pieces) in [
         ("content-length: 6", &["a", "bc", "", "def"][..]),

@@ -3,12 +3,10 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
-
-use crate::rejection::WsRejection;
 
 /// The limits on the tunnels and messages of each client.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +27,7 @@ impl Default for ClientLimits {
 /// The number of open tunnels of each client that has an open tunnel.
 #[derive(Debug, Default)]
 pub(crate) struct Clients {
-    entries: Mutex<HashMap<Option<IpAddr>, Entry>>,
+    entries: HashMap<Option<IpAddr>, Entry>,
 }
 
 #[derive(Debug)]
@@ -49,48 +47,36 @@ pub(crate) struct Client {
 }
 
 impl Clients {
-    /// Counts a new tunnel of the client, or rejects it at the limit. Returns `None` if there are no limits.
-    pub(crate) fn acquire(
-        &self,
-        ip: Option<IpAddr>,
-        limits: &ClientLimits,
-    ) -> Result<Option<Arc<Client>>, WsRejection> {
-        if limits.max_tunnels.is_none() && limits.message_rate.is_none() {
-            return Ok(None);
-        }
-        let key = ip.map(|ip| network(ip, limits.ipv6_prefix));
-        let mut entries = self.lock();
-        let entry = entries.entry(key).or_insert_with(|| Entry { client: Arc::new(Client::new(key)), tunnels: 0 });
-        if limits.max_tunnels.is_some_and(|max| entry.tunnels >= max) {
-            if entry.tunnels == 0 {
-                entries.remove(&key);
-            }
-            return Err(WsRejection::TooManyTunnelsPerClient);
-        }
-        entry.tunnels += 1;
-        Ok(Some(Arc::clone(&entry.client)))
+    /// Returns the number of open tunnels of the client with this address or [network](network()).
+    pub(crate) fn tunnels(&self, key: Option<IpAddr>) -> usize {
+        self.entries.get(&key).map_or(0, |entry| entry.tunnels)
+    }
+
+    /// Returns the state of a client that has an open tunnel.
+    pub(crate) fn find(&self, key: Option<IpAddr>) -> Option<Arc<Client>> {
+        self.entries.get(&key).map(|entry| Arc::clone(&entry.client))
+    }
+
+    /// Counts a new tunnel of the client.
+    pub(crate) fn add(&mut self, client: &Arc<Client>) {
+        let entry = self.entries.entry(client.key);
+        entry.or_insert_with(|| Entry { client: Arc::clone(client), tunnels: 0 }).tunnels += 1;
     }
 
     /// Decrements the client's number of open tunnels.
-    pub(crate) fn release(&self, client: Option<&Client>) {
-        let Some(client) = client else { return };
-        let mut entries = self.lock();
-        if let Some(entry) = entries.get_mut(&client.key) {
+    pub(crate) fn remove(&mut self, client: &Client) {
+        if let Some(entry) = self.entries.get_mut(&client.key) {
             entry.tunnels -= 1;
             if entry.tunnels == 0 {
-                entries.remove(&client.key);
+                self.entries.remove(&client.key);
             }
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Option<IpAddr>, Entry>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Client {
-    fn new(key: Option<IpAddr>) -> Self {
-        Self { key, since: Instant::now(), next_arrival: AtomicU64::new(0) }
+    pub(crate) fn new(key: Option<IpAddr>) -> Arc<Self> {
+        Arc::new(Self { key, since: Instant::now(), next_arrival: AtomicU64::new(0) })
     }
 
     /// Counts a message, and returns whether it is within `rate` per second, with a burst of one second.
@@ -110,7 +96,7 @@ const SECOND: u64 = 1_000_000_000;
 /// Returns the address or network that identifies a client.
 ///
 /// It is the IPv4 address, or a prefix of the IPv6 address, whose other bits the client can choose.
-fn network(ip: IpAddr, ipv6_prefix: u8) -> IpAddr {
+pub(crate) fn network(ip: IpAddr, ipv6_prefix: u8) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(ip) => {
             let mask = u128::MAX.checked_shl(128 - u32::from(ipv6_prefix.min(128))).unwrap_or(0);
@@ -144,22 +130,16 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn limits_tunnels_per_client_and_removes_clients_without_tunnels() {
-        let clients = Clients::default();
-        let limits = ClientLimits { max_tunnels: Some(2), ..ClientLimits::default() };
-        let first = clients.acquire(ip("2001:db8::1"), &limits).unwrap();
-        let second = clients.acquire(ip("2001:db8::2"), &limits).unwrap();
-        assert_eq!(clients.acquire(ip("2001:db8::3"), &limits).unwrap_err(), WsRejection::TooManyTunnelsPerClient);
-        let other = clients.acquire(ip("192.0.2.1"), &limits).unwrap();
-        let unknown = clients.acquire(None, &limits).unwrap();
-        clients.release(first.as_deref());
-        let third = clients.acquire(ip("2001:db8::3"), &limits).unwrap();
-        [second, third, other, unknown].iter().for_each(|client| clients.release(client.as_deref()));
-        assert!(clients.lock().is_empty());
-        let none = ClientLimits { max_tunnels: Some(0), ..limits };
-        assert!(clients.acquire(ip("192.0.2.1"), &none).is_err() && clients.lock().is_empty());
-        assert!(clients.acquire(ip("192.0.2.1"), &ClientLimits::default()).unwrap().is_none());
+    #[test]
+    fn removes_clients_without_tunnels() {
+        let mut clients = Clients::default();
+        let (one, other) = (Client::new(ip("192.0.2.1")), Client::new(None));
+        [&one, &one, &other].into_iter().for_each(|client| clients.add(client));
+        assert_eq!((clients.tunnels(ip("192.0.2.1")), clients.tunnels(None)), (2, 1));
+        [&one, &other].into_iter().for_each(|client| clients.remove(client));
+        assert!(Arc::ptr_eq(&clients.find(ip("192.0.2.1")).unwrap(), &one) && clients.find(None).is_none());
+        clients.remove(&one);
+        assert!(clients.entries.is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -32,6 +32,8 @@ pub(crate) struct Config {
     /// The configuration of message mode, or `None` to relay bytes instead of messages.
     pub(crate) messages: Option<MessageConfig>,
     pub(crate) counts: TunnelCounts,
+    /// Further counts to which the limits apply.
+    pub(crate) shared_limits: Arc<[TunnelCounts]>,
     pub(crate) tunnels: Tunnels,
     pub(crate) on_close: Option<Arc<OnClose>>,
 }
@@ -73,6 +75,7 @@ impl Config {
             client_limits: ClientLimits::default(),
             messages: None,
             counts: TunnelCounts::default(),
+            shared_limits: Arc::default(),
             tunnels: Tunnels::new(),
             on_close: None,
         }
@@ -102,6 +105,7 @@ impl fmt::Debug for Config {
             client_limits,
             messages,
             counts: _,
+            shared_limits: _,
             tunnels: _,
             on_close: _,
         } = self;

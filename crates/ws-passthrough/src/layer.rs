@@ -110,6 +110,25 @@ impl WsPassthroughLayer {
         self
     }
 
+    /// Applies the limits to the sum of this layer's [counts](Self::counts) and `others`; by default, to its counts only.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use rproxy_ws_passthrough::{TunnelCounts, WsPassthroughLayer};
+    ///
+    /// let (site, chat) = (TunnelCounts::default(), TunnelCounts::default());
+    /// let layer = WsPassthroughLayer::new().max_tunnels(100);
+    /// // Up to 100 tunnels of the site, including those of the chat, which can be closed separately.
+    /// let others = [site.clone(), chat.clone()];
+    /// let layers = [site, chat].map(|counts| layer.clone().counts(counts).shared_limits(others.clone()));
+    /// # let _ = layers;
+    /// ```
+    pub fn shared_limits(mut self, others: impl Into<Arc<[TunnelCounts]>>) -> Self {
+        self.config_mut().shared_limits = others.into();
+        self
+    }
+
     /// Sets the maximum number of open tunnels; no maximum by default. Further handshakes are rejected with 503.
     pub fn max_tunnels(mut self, max: usize) -> Self {
         self.config_mut().max_tunnels = Some(max);

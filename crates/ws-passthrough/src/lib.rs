@@ -85,8 +85,9 @@
 //! A tunnel continues after its request, and servers do not count it. [`Tunnels`] counts and drains: both sides get a
 //! Close frame with code 1001 at a message boundary, and have five seconds to answer.
 //! [`drain_within`](Tunnels::drain_within) spreads this over a period, so that clients do not all reconnect in one
-//! second. To find message boundaries, only frame headers are parsed; of the payloads, only the code of a Close frame
-//! is read.
+//! second. [`restart_counted_within`](Tunnels::restart_counted_within) closes the tunnels of some [counts](TunnelCounts)
+//! only, when their upstream has changed. To find message boundaries, only frame headers are parsed; of the payloads,
+//! only the code of a Close frame is read.
 //!
 //! [`on_close`](WsPassthroughLayer::on_close) and the response extension [`TunnelHandle`] report how a tunnel ended.
 //!

@@ -87,7 +87,7 @@ where
         let on_message = config.on_message.as_deref();
         let inbound =
             MessageDirection::new(WsEndpoint::Client, &info, &client_activity, &counters.from_client, on_message)
-                .with_rate(guard.client().zip(message_rate))
+                .with_rate(message_rate.map(|rate| (guard.client(), rate)))
                 .with_pings(upstream_pings);
         let outbound =
             MessageDirection::new(WsEndpoint::Upstream, &info, &upstream_activity, &counters.from_upstream, on_message)

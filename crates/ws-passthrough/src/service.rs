@@ -56,7 +56,7 @@ impl<S> WsPassthroughService<S> {
         protocol: Option<Protocol>,
         method: UpgradeMethod,
     ) -> Result<Box<PendingHandshake>, WsRejection> {
-        let Config { tunnels, counts, max_tunnels, client_limits, messages, .. } = &*self.config;
+        let Config { tunnels, counts, shared_limits, max_tunnels, client_limits, messages, .. } = &*self.config;
         let path: Box<str> = original_uri(request).path().into();
         if !self.config.allows_path(&path) {
             return Err(WsRejection::ForbiddenPath);
@@ -74,7 +74,7 @@ impl<S> WsPassthroughService<S> {
         };
         let client = request.extensions_mut().remove::<OnUpgrade>().ok_or(WsRejection::UpgradeUnavailable)?;
         let ip = request.extensions().get::<ClientIp>().map(|client| client.0);
-        let guard = tunnels.open(|| counts.acquire(ip, *max_tunnels, client_limits))?;
+        let guard = tunnels.open(|| counts.acquire(shared_limits, ip, *max_tunnels, client_limits))?;
         handshake::rewrite_request(request, &switch, method, self.config.keep_upgrade_fields);
         if messages.is_some() {
             // Extensions change the format of frames, which message mode parses.

@@ -12,7 +12,7 @@ use crate::frame_tracker::{GOING_AWAY, SERVICE_RESTART};
 use crate::rejection::WsRejection;
 use crate::stats::{Counters, TunnelStats};
 use crate::summary::ClosedBy;
-use crate::tunnel_counts::CountGuard;
+use crate::tunnel_counts::{CountGuard, TunnelCounts};
 
 /// A handle to the tunnels of a [`WsPassthroughLayer`](crate::WsPassthroughLayer) and its clones.
 ///
@@ -41,13 +41,22 @@ struct Inner {
     open: watch::Sender<usize>,
     /// The number of tunnels opened so far.
     total: AtomicU64,
-    order: watch::Sender<CloseOrder>,
+    orders: watch::Sender<Orders>,
     counters: Counters,
 }
 
-/// A command to close all tunnels that were opened before the command.
+/// The commands to close tunnels. Each tunnel is notified of a change.
+#[derive(Debug)]
+struct Orders {
+    /// The generation number of tunnels that are opened now, which each command increments.
+    generation: u64,
+    /// The most recent command for all tunnels. A command for some of them is in their [counts](TunnelCounts::order).
+    all: CloseOrder,
+}
+
+/// A command to close the tunnels that were opened before the command.
 #[derive(Clone, Copy, Debug)]
-struct CloseOrder {
+pub(crate) struct CloseOrder {
     /// The generation number of tunnels that are opened after this command. The command applies to tunnels of earlier
     /// generations.
     generation: u64,
@@ -63,7 +72,7 @@ struct CloseOrder {
 
 impl Tunnels {
     pub(crate) fn new() -> Self {
-        let order = CloseOrder {
+        let all = CloseOrder {
             generation: 0,
             began: Instant::now(),
             code: GOING_AWAY,
@@ -75,7 +84,7 @@ impl Tunnels {
             inner: Arc::new(Inner {
                 open: watch::Sender::new(0),
                 total: AtomicU64::new(0),
-                order: watch::Sender::new(order),
+                orders: watch::Sender::new(Orders { generation: 0, all }),
                 counters: Counters::default(),
             }),
         }
@@ -118,12 +127,37 @@ impl Tunnels {
         self.close(SERVICE_RESTART, Some(time), false);
     }
 
+    /// Closes the currently open tunnels that `counts` counts, as [`restart_within`](Self::restart_within) does.
+    ///
+    /// Other tunnels stay open. Use this when one of several upstreams has changed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use rproxy_ws_passthrough::{TunnelCounts, WsPassthroughLayer};
+    ///
+    /// let layer = WsPassthroughLayer::new();
+    /// let counts = TunnelCounts::default();
+    /// let chat = layer.clone().counts(counts.clone());
+    /// layer.tunnels().restart_counted_within(&counts, Duration::from_secs(30));
+    /// # let _ = chat;
+    /// ```
+    pub fn restart_counted_within(&self, counts: &TunnelCounts, time: Duration) {
+        let open = counts.open();
+        self.inner.orders.send_modify(|orders| {
+            orders.generation += 1;
+            counts.set_order(CloseOrder::new(orders.generation, open, SERVICE_RESTART, Some(time), false));
+        });
+    }
+
     fn close(&self, code: u16, within: Option<Duration>, is_last: bool) {
-        let unhurried = MIN_INTERVAL.saturating_mul(u32::try_from(self.open_count()).unwrap_or(u32::MAX));
-        let spread = within.map_or(Duration::ZERO, |within| unhurried.min(within / 2));
-        self.inner.order.send_modify(|order| {
-            let (generation, is_last) = (order.generation + 1, is_last || order.is_last);
-            *order = CloseOrder { generation, began: Instant::now(), code, spread, within, is_last };
+        let open = self.open_count();
+        self.inner.orders.send_modify(|orders| {
+            orders.generation += 1;
+            let is_last = is_last || orders.all.is_last;
+            orders.all = CloseOrder::new(orders.generation, open, code, within, is_last);
         });
     }
 
@@ -142,12 +176,12 @@ impl Tunnels {
         &self,
         count: impl FnOnce() -> Result<CountGuard, WsRejection>,
     ) -> Result<TunnelGuard, WsRejection> {
-        let order = self.inner.order.borrow();
-        if order.is_last {
+        let orders = self.inner.orders.borrow();
+        if orders.all.is_last {
             return Err(WsRejection::Draining);
         }
-        let generation = order.generation;
-        drop(order);
+        let generation = orders.generation;
+        drop(orders);
         let count = count()?;
         self.inner.open.send_modify(|open| *open += 1);
         // Multiples of the golden ratio are evenly distributed, for any number of tunnels.
@@ -158,6 +192,18 @@ impl Tunnels {
 }
 
 impl CloseOrder {
+    /// Creates a command that begins now, for `open` tunnels.
+    fn new(generation: u64, open: usize, code: u16, within: Option<Duration>, is_last: bool) -> Self {
+        let unhurried = MIN_INTERVAL.saturating_mul(u32::try_from(open).unwrap_or(u32::MAX));
+        let spread = within.map_or(Duration::ZERO, |within| unhurried.min(within / 2));
+        Self { generation, began: Instant::now(), code, spread, within, is_last }
+    }
+
+    /// Returns the time at which a tunnel closes, from its position in the order as a fraction of `u32::MAX`.
+    fn start(&self, offset: u32) -> Instant {
+        self.began + self.spread.mul_f64(f64::from(offset) / f64::from(u32::MAX))
+    }
+
     /// Returns the maximum time to complete a message that is in progress at `start`.
     ///
     /// It leaves the time for the replies, `close`, but is at least half of the remaining time.
@@ -210,28 +256,29 @@ impl TunnelGuard {
     }
 
     async fn ordered_close(&self, close: Duration) -> CloseCommand {
-        let mut orders = self.tunnels.inner.order.subscribe();
+        let mut orders = self.tunnels.inner.orders.subscribe();
         loop {
-            // Cannot fail: the sender is in `self`.
-            let Ok(order) = orders.wait_for(|order| order.generation > self.generation).await.map(|order| *order)
-            else {
-                return std::future::pending().await;
+            let all = orders.borrow_and_update().all;
+            let applicable = [Some(all), self.count.counts().order()].into_iter().flatten();
+            let applicable = applicable.filter(|order| order.generation > self.generation);
+            let first = applicable.min_by_key(|order| order.start(self.offset));
+            let closing = async {
+                let Some(order) = first else { return std::future::pending().await };
+                let start = order.start(self.offset);
+                sleep_until(start).await;
+                let by = if order.is_last { ClosedBy::Drain } else { ClosedBy::Restart };
+                CloseCommand { by, code: order.code, message_timeout: order.message_timeout(start, close) }
             };
-            let start = order.began + order.spread.mul_f64(f64::from(self.offset) / f64::from(u32::MAX));
             tokio::select! {
-                () = sleep_until(start) => {
-                    let by = if order.is_last { ClosedBy::Drain } else { ClosedBy::Restart };
-                    let message_timeout = order.message_timeout(start, close);
-                    return CloseCommand { by, code: order.code, message_timeout };
-                }
-                // A new order may close the tunnel earlier.
+                command = closing => return command,
+                // A new order may close the tunnel earlier. Cannot fail: the sender is in `self`.
                 _ = orders.changed() => {}
             }
         }
     }
 
-    /// Returns the client of the tunnel, if limits per client are configured.
-    pub(crate) fn client(&self) -> Option<&Client> {
+    /// Returns the client of the tunnel, to which limits per client apply.
+    pub(crate) fn client(&self) -> &Client {
         self.count.client()
     }
 
@@ -252,14 +299,17 @@ mod tests {
 
     use super::*;
     use crate::client_limits::ClientLimits;
-    use crate::tunnel_counts::TunnelCounts;
 
     const CLOSE: Duration = Duration::from_secs(5);
     /// The tolerance for inexact timers in assertions on durations.
     const TOLERANCE: Duration = Duration::from_millis(2);
 
     fn acquire(tunnels: &Tunnels) -> Result<TunnelGuard, WsRejection> {
-        tunnels.open(|| TunnelCounts::default().acquire(None, None, &ClientLimits::default()))
+        acquire_counted(tunnels, &TunnelCounts::default())
+    }
+
+    fn acquire_counted(tunnels: &Tunnels, counts: &TunnelCounts) -> Result<TunnelGuard, WsRejection> {
+        tunnels.open(|| counts.acquire(&[], None, None, &ClientLimits::default()))
     }
 
     #[tokio::test(start_paused = true)]
@@ -302,6 +352,24 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(60), new.ordered_close(CLOSE)).await.unwrap_err();
         tunnels.drain();
         assert_eq!(new.ordered_close(CLOSE).await.by, ClosedBy::Drain);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn restart_of_counted_tunnels_closes_no_others() {
+        let (tunnels, counts) = (Tunnels::new(), TunnelCounts::default());
+        let old = acquire_counted(&tunnels, &counts).unwrap();
+        let other = acquire(&tunnels).unwrap();
+        let (command, ()) = tokio::join!(old.ordered_close(CLOSE), async {
+            tunnels.restart_counted_within(&counts, Duration::from_secs(10));
+        });
+        assert_eq!((command.by, command.code), (ClosedBy::Restart, 1012));
+        let new = acquire_counted(&tunnels, &counts).unwrap();
+        for open in [&other, &new] {
+            tokio::time::timeout(Duration::from_secs(60), open.ordered_close(CLOSE)).await.unwrap_err();
+        }
+        tunnels.drain();
+        assert_eq!(new.ordered_close(CLOSE).await.by, ClosedBy::Drain);
+        assert_eq!(other.ordered_close(CLOSE).await.by, ClosedBy::Drain);
     }
 
     #[tokio::test(start_paused = true)]

@@ -27,7 +27,7 @@ fn relay(
     let rate = rate.and_then(NonZeroU32::new);
     let ip = IpAddr::from(Ipv4Addr::LOCALHOST);
     let limits = ClientLimits { message_rate: rate, ..ClientLimits::default() };
-    let guard = tunnels.open(|| counts.acquire(Some(ip), None, &limits)).unwrap();
+    let guard = tunnels.open(|| counts.acquire(&[], Some(ip), None, &limits)).unwrap();
     let relayed = tokio::spawn(async move {
         let relay = MessageRelay::new(near, far, &config, timeouts).await;
         let info = HandshakeInfo { path: "/live".into(), ip: Some(ip), opened: Instant::now() };

@@ -45,7 +45,7 @@ use crate::tls::{Identity, PublicKeyPin, Tls, TlsOptions};
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Builder {
-    backends: Vec<Backend>,
+    pub(crate) backends: Vec<Backend>,
     balance: Balance,
     balance_secret: Option<HashKey>,
     timeout: Duration,
@@ -61,8 +61,9 @@ pub struct Builder {
     max_failures: u32,
     hold: Duration,
     health_check: Option<HealthCheck>,
-    name_servers: Vec<SocketAddr>,
-    tls: TlsOptions,
+    pub(crate) name_servers: Vec<SocketAddr>,
+    pub(crate) tls: TlsOptions,
+    previous: Option<Backends>,
 }
 
 /// The settings and the state that are shared by all requests of an upstream.
@@ -107,6 +108,7 @@ impl Default for Builder {
             health_check: None,
             name_servers: Vec::new(),
             tls: TlsOptions::default(),
+            previous: None,
         }
     }
 }
@@ -328,6 +330,32 @@ impl Builder {
         self
     }
 
+    /// Continues the health of the backends that `previous` has, too, for example after a change of the settings.
+    ///
+    /// Backends with the same [`max_connections`](Self::max_connections) also share its count of connections. Open
+    /// connections are not taken over.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use rproxy_upstream::Upstream;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let before = Upstream::builder().backend("10.0.0.1:3000")?.build_backends()?;
+    /// let after = Upstream::builder()
+    ///     .backend("10.0.0.1:3000")?
+    ///     .backend("10.0.0.2:3000")?
+    ///     .previous(before)
+    ///     .build_backends()?;
+    /// # let _ = after;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn previous(mut self, previous: impl Into<Option<Backends>>) -> Self {
+        self.previous = previous.into();
+        self
+    }
+
     /// Builds the upstream from the settings.
     ///
     /// # Errors
@@ -365,9 +393,21 @@ impl Builder {
         };
         let hash_key = self.balance_secret.unwrap_or_else(HashKey::of_process);
         let recovered = Arc::<Notify>::default();
-        let backend = |config| {
-            let health = Health::new(policy, Arc::clone(&recovered));
-            Arc::new(BackendState::new(config, health, self.max_connections.map(ConnectionLimit::new), hash_key))
+        let has_checks = self.health_check.is_some();
+        let previous = self.previous.as_ref().map_or(&[][..], |previous| &previous.0.backends);
+        let backend = |config: Backend| {
+            let before = previous.iter().find(|before| *before.name == config.origin());
+            let recovered = Arc::clone(&recovered);
+            let health = match before {
+                Some(before) => before.health.continued(policy, recovered, has_checks),
+                None => Health::new(policy, recovered),
+            };
+            let limit = self.max_connections.map(|max| {
+                let shared = before.and_then(|before| before.connection_limit.as_ref());
+                let shared = shared.filter(|limit| limit.max() == max).map(Arc::clone);
+                shared.unwrap_or_else(|| Arc::new(ConnectionLimit::new(max)))
+            });
+            Arc::new(BackendState::new(config, health, limit, hash_key))
         };
         Ok(Backends(Arc::new(Settings {
             backends: self.backends.into_iter().map(backend).collect(),
@@ -405,6 +445,19 @@ impl Backends {
         Upstream::new(Arc::clone(&self.0))
     }
 
+    /// Returns an identifier that is equal for clones, and for the upstreams of these backends, as long as one of them
+    /// exists.
+    #[must_use]
+    pub fn id(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
+    }
+
+    /// Returns whether the backends have a [health check](Builder::health_check).
+    #[must_use]
+    pub fn has_health_check(&self) -> bool {
+        self.0.health_check.is_some()
+    }
+
     /// Runs the [health checks](Builder::health_check) of all backends until the future is dropped.
     ///
     /// The future never completes. Spawn it once for all upstreams.
@@ -416,7 +469,7 @@ impl Backends {
 impl fmt::Debug for Backends {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let settings = &*self.0;
-        let limit = settings.backends.iter().find_map(|backend| backend.connection_limit.as_ref());
+        let limit = settings.backends.iter().find_map(|backend| backend.connection_limit.as_deref());
         f.debug_struct("Backends")
             .field("backends", &settings.backends.iter().map(|backend| &backend.name).collect::<Vec<_>>())
             .field("balance", &settings.balance)

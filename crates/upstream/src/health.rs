@@ -46,6 +46,22 @@ impl Health {
         }
     }
 
+    /// Returns the health of the same backend with other settings. Failing checks are forgotten without `has_checks`.
+    pub(crate) fn continued(&self, policy: EjectionPolicy, recovered: Arc<Notify>, has_checks: bool) -> Self {
+        let ejected_until = match self.ejected_until.load(Relaxed) {
+            0 => 0,
+            until => until.min(self.now() + policy.max_back_off.as_millis() as u64),
+        };
+        Self {
+            start: self.start,
+            policy,
+            failures: AtomicU32::new(self.failures.load(Relaxed)),
+            ejected_until: AtomicU64::new(ejected_until),
+            is_failing_checks: AtomicBool::new(has_checks && self.is_failing_checks.load(Relaxed)),
+            recovered,
+        }
+    }
+
     /// Returns the time until the backend may be available again. Returns `None` if an [attempt](Self::allow_attempt)
     /// is possible.
     pub(crate) fn unavailable_for(&self) -> Option<Duration> {
@@ -205,6 +221,27 @@ mod tests {
         assert!(!health.allow_attempt());
         assert!(health.record_check(true));
         assert!(health.allow_attempt());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn continued_health_keeps_ejections_and_failed_checks() {
+        let policy = |seconds| EjectionPolicy { max_back_off: Duration::from_secs(seconds), ..health(1).policy };
+        let health = health(1);
+        for _ in 0..8 {
+            health.record_unreachable();
+        }
+        let continued = health.continued(policy(30), Arc::default(), false);
+        assert_eq!(continued.unavailable_for(), Some(Duration::from_secs(30)));
+        assert_eq!(
+            health.continued(policy(2), Arc::default(), false).unavailable_for(),
+            Some(Duration::from_secs(2)),
+            "an ejection is at most as long as the new maximum"
+        );
+        continued.record_success();
+        assert!(continued.allow_attempt() && !health.allow_attempt());
+        health.record_check(false);
+        assert!(!health.continued(policy(30), Arc::default(), true).is_passing_checks());
+        assert!(health.continued(policy(30), Arc::default(), false).is_passing_checks());
     }
 
     #[tokio::test(start_paused = true)]

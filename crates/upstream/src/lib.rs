@@ -145,6 +145,7 @@ mod rewrite;
 mod service;
 mod socket;
 mod stale_addresses;
+mod system_files;
 mod timeouts;
 mod tls;
 mod trailers;
@@ -158,6 +159,7 @@ pub use self::builder::{Backends, BuildError, Builder};
 pub use self::error::{BodyError, ProxyError, ProxyErrorKind};
 pub use self::health_check::HealthCheck;
 pub use self::service::{ResponseFuture, Upstream};
+pub use self::system_files::SystemFiles;
 pub use self::tls::{PinError, PublicKeyPin};
 
 /// The maximum memory that one exchange can occupy in an [`Upstream`], in bytes, over HTTP/1.1 or HTTP/2.

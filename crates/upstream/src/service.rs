@@ -58,7 +58,7 @@ pub(crate) struct BackendState {
     /// The number of in-flight requests, counted only if the load balancing policy needs it.
     pub(crate) in_flight: AtomicUsize,
     /// The limit on connections to the backend, if configured.
-    pub(crate) connection_limit: Option<ConnectionLimit>,
+    pub(crate) connection_limit: Option<Arc<ConnectionLimit>>,
     hash_key: HashKey,
     /// The hash of the backend's name, for consistent hashing.
     seed: u64,
@@ -68,7 +68,7 @@ impl BackendState {
     pub(crate) fn new(
         config: Backend,
         health: Health,
-        connection_limit: Option<ConnectionLimit>,
+        connection_limit: Option<Arc<ConnectionLimit>>,
         hash_key: HashKey,
     ) -> Self {
         let name: Arc<str> = config.origin().into();

@@ -337,3 +337,52 @@ async fn health_checks_exclude_a_backend_until_it_recovers() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
+
+#[tokio::test]
+async fn new_backends_share_the_connection_limit_of_the_previous_ones() {
+    let (address, connections) = backend(async |mut stream, _| {
+        read_head(&mut stream).await;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let builder = |max| {
+        let builder = Upstream::builder().backends([address.into()]);
+        builder.max_connections(max).queue_timeout(Duration::from_millis(50))
+    };
+    let before = builder(1).build_backends().unwrap();
+    let request = tokio::spawn(before.upstream::<Body>().oneshot(get("/")));
+    while connections.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    let after = builder(1).retries(3).previous(before).build_backends().unwrap();
+    let response = after.upstream::<Body>().oneshot(get("/")).await.unwrap();
+    assert_eq!(response.extensions().get::<ProxyError>().unwrap().kind(), ProxyErrorKind::ConnectionLimitReached);
+    assert_eq!(connections.load(Ordering::SeqCst), 1);
+    request.abort();
+}
+
+#[tokio::test]
+async fn new_backends_continue_the_failed_health_checks_of_the_previous_ones() {
+    let (address, _) = backend(async |mut stream, _| {
+        while let Some(head) = read_head(&mut stream).await {
+            let status = if head.starts_with("GET /up ") { "500 No" } else { "200 OK" };
+            send(&mut stream, &format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n")).await;
+        }
+    })
+    .await;
+    let builder = || {
+        let check = HealthCheck::new("/up").unwrap().interval(Duration::from_secs(3600));
+        Upstream::builder().backends([address.into()]).health_check(check)
+    };
+    let status = async |builder: Builder| {
+        let upstream: Upstream<Body> = builder.build().unwrap();
+        upstream.oneshot(get("/")).await.unwrap().status()
+    };
+    let before = builder().build_backends().unwrap();
+    let checks = tokio::spawn(before.run_health_checks());
+    while status(builder().previous(before.clone())).await == StatusCode::OK {}
+    assert_eq!(status(builder().retries(3).previous(before.clone())).await, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(status(builder().health_check(None).previous(before)).await, StatusCode::OK);
+    assert_eq!(status(builder()).await, StatusCode::OK);
+    checks.abort();
+}

@@ -59,6 +59,8 @@ struct HandleState {
     connection_closed: Notify,
     /// The listening sockets, which are closed when draining begins.
     sockets: Mutex<Vec<OwnedFd>>,
+    /// The number of listening sockets that workers accept connections from.
+    listening: watch::Sender<usize>,
     /// The tokio metrics of each worker's runtime.
     runtimes: Mutex<Vec<RuntimeMetrics>>,
 }
@@ -76,6 +78,7 @@ impl Handle {
                 has_waiters: AtomicBool::new(false),
                 connection_closed: Notify::new(),
                 sockets: Mutex::default(),
+                listening: watch::Sender::new(0),
                 runtimes: Mutex::default(),
             }),
         }
@@ -160,6 +163,21 @@ impl Handle {
         let _ = draining.wait_for(|draining| *draining).await;
     }
 
+    /// Waits until draining has closed all listening sockets, so that their addresses can be bound again.
+    ///
+    /// Connections can still be open.
+    pub async fn stopped_listening(&self) {
+        self.drain_started().await;
+        // Never fails, because `self` holds the sender.
+        let _ = self.state.listening.subscribe().wait_for(|listening| *listening == 0).await;
+    }
+
+    /// Counts a listening socket of a worker until the guard is dropped.
+    pub(crate) fn listening_socket(&self) -> ListeningSocket {
+        self.state.listening.send_modify(|listening| *listening += 1);
+        ListeningSocket { state: Arc::clone(&self.state) }
+    }
+
     pub(crate) fn subscribe(&self) -> watch::Receiver<bool> {
         self.state.draining.subscribe()
     }
@@ -215,6 +233,18 @@ impl ConnectionPermit {
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.0.state.unused_permits.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A guard that counts a listening socket until it is dropped, after the socket.
+#[derive(Debug)]
+pub(crate) struct ListeningSocket {
+    state: Arc<HandleState>,
+}
+
+impl Drop for ListeningSocket {
+    fn drop(&mut self) {
+        self.state.listening.send_modify(|listening| *listening -= 1);
     }
 }
 

@@ -216,6 +216,7 @@ impl Server {
         for (index, sockets) in sockets.into_iter().enumerate() {
             let (done, finished) = oneshot::channel();
             let (server, handle, make_service) = (self.clone(), handle.clone(), make_service.clone());
+            let sockets = sockets.into_iter().map(|socket| (socket, handle.listening_socket())).collect();
             let thread = std::thread::Builder::new()
                 .name(format!("rproxy-worker-{index}"))
                 .spawn(move || {

@@ -15,7 +15,7 @@ use tower_service::Service;
 
 use crate::RequestBody;
 use crate::connection::{self, BoxError, Connection};
-use crate::drain::{Handle, OpenConnection};
+use crate::drain::{Handle, ListeningSocket, OpenConnection};
 use crate::listen::BoundSocket;
 use crate::server::Server;
 
@@ -27,8 +27,11 @@ pub struct Worker {
     pub index: usize,
 }
 
+/// A listening socket, with the guard that counts it.
+pub(crate) type CountedSocket = (BoundSocket, ListeningSocket);
+
 /// Runs a worker until it has drained its connections.
-pub(crate) fn run<M, S, B>(worker: Worker, server: Server, sockets: Vec<BoundSocket>, handle: Handle, make_service: M)
+pub(crate) fn run<M, S, B>(worker: Worker, server: Server, sockets: Vec<CountedSocket>, handle: Handle, make_service: M)
 where
     M: Fn(Worker) -> S,
     S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
@@ -50,9 +53,11 @@ where
         let service = make_service(worker);
         let config = Arc::new(connection::ConnectionConfig::new(&server));
         let mut listeners = JoinSet::new();
-        for socket in sockets {
+        for (socket, listening) in sockets {
             let (service, config, handle) = (service.clone(), Arc::clone(&config), handle.clone());
             listeners.spawn(async move {
+                // Declared first, so that it is dropped after the socket.
+                let _listening = listening;
                 match Listener::new(socket) {
                     Ok(listener) => serve(listener, service, config, handle).await,
                     Err(error) => {

@@ -120,3 +120,17 @@ async fn drain_uses_the_updated_timeout() {
     server.handle().drain();
     tokio::time::timeout(Duration::from_secs(20), server.wait()).await.unwrap();
 }
+
+#[tokio::test]
+async fn address_can_be_bound_again_after_the_server_stopped_listening() {
+    let mut address = "127.0.0.1:0".parse().unwrap();
+    for _ in 0..50 {
+        let server = start(Server::bind(address).workers(2));
+        address = server.local_addr().unwrap().into();
+        // An open connection does not prevent it.
+        let mut stream = connect(&server);
+        assert_eq!(status(&mut stream, GET), "200");
+        server.handle().drain();
+        server.handle().stopped_listening().await;
+    }
+}

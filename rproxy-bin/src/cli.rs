@@ -142,6 +142,16 @@ where
     }
 }
 
+/// Returns whether a command line runs the proxy, before it is parsed.
+///
+/// The arguments of all other commands contain one of their names or flags. If the value of an option is equal to one
+/// of these, the result is `false` as well.
+pub fn may_run_proxy(args: &[OsString]) -> bool {
+    const OTHERS: [&str; 11] =
+        [EXPLAIN, TRUST, REFERENCE, COMPLETIONS, MANUAL, HELP, "--check", "--help", "-h", "--version", "-V"];
+    !args.iter().skip(1).any(|argument| OTHERS.iter().any(|other| argument == other))
+}
+
 const DEMO: &str = "demo";
 const EXPLAIN: &str = "explain";
 const METHOD: &str = "method";

@@ -104,7 +104,7 @@ pub use self::config::{Config, ConfigError, UnmetRequirements};
 pub use self::edge::{Stack, layers, stack};
 pub use self::error_chain::ErrorChain;
 pub use self::layers::{RateLimitError, StackError};
-pub use self::run::{RunError, demo};
+pub use self::run::{RunError, StartSignals, demo};
 pub use self::startup_advice::SettingError;
 
 /// Compiles the Rust examples in the README as doc tests.

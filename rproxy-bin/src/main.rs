@@ -4,6 +4,7 @@ mod allocator;
 
 use std::ffi::OsString;
 use std::future::poll_fn;
+use std::io;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::task::Poll;
@@ -11,15 +12,19 @@ use std::task::Poll;
 use rproxy::cli::{self, Command};
 use rproxy::config::LogFilter;
 use rproxy::preflight::Preflight;
-use rproxy::{Config, ErrorChain, RunError};
+use rproxy::{Config, ErrorChain, RunError, StartSignals};
+use tokio::runtime::Runtime;
 
 #[global_allocator]
 static ALLOCATOR: allocator::Mimalloc = allocator::Mimalloc;
 
 fn main() -> ExitCode {
-    match cli::parse(std::env::args_os(), std::env::vars_os().collect::<Vec<(OsString, OsString)>>()) {
-        Ok(Command::Run(config)) => block_on(config, Config::run),
-        Ok(Command::Demo(config)) => block_on(config, rproxy::demo),
+    let args: Vec<OsString> = std::env::args_os().collect();
+    // Before the configuration is loaded, which takes time in which a signal would end the process.
+    let started = cli::may_run_proxy(&args).then(start_runtime);
+    match cli::parse(args, std::env::vars_os().collect::<Vec<(OsString, OsString)>>()) {
+        Ok(Command::Run(config)) => block_on(config, started, Config::run_with),
+        Ok(Command::Demo(config)) => block_on(config, started, rproxy::demo),
         Ok(Command::Check(report)) => match try_build(report.config()) {
             Ok(()) => {
                 let preflight = Preflight::run(report.config());
@@ -66,21 +71,32 @@ fn exit_with_usage_error(error: &(dyn std::error::Error + 'static)) -> ExitCode 
     ExitCode::from(cli::Error::EXIT_CODE)
 }
 
+/// Creates the runtime of the main thread, and installs the first signal handlers in it.
+fn start_runtime() -> io::Result<(Runtime, StartSignals)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let signals = runtime.block_on(async { StartSignals::install() })?;
+    Ok((runtime, signals))
+}
+
 /// Runs a proxy on the current thread; each worker has its own thread and runtime.
-fn block_on<F>(config: Config, run: impl FnOnce(Config) -> F) -> ExitCode
+fn block_on<F>(
+    config: Config,
+    started: Option<io::Result<(Runtime, StartSignals)>>,
+    run: impl FnOnce(Config, StartSignals) -> F,
+) -> ExitCode
 where
     F: Future<Output = Result<(), RunError>>,
 {
     rproxy::logging::init(&config.observe.log_level);
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
+    let (runtime, signals) = match started.unwrap_or_else(start_runtime) {
+        Ok(started) => started,
         Err(error) => {
-            tracing::error!("cannot start the async runtime: {error}");
+            tracing::error!("cannot start the async runtime with its signal handlers: {error}");
             return ExitCode::FAILURE;
         }
     };
     let run = async {
-        let mut run = pin!(run(config));
+        let mut run = pin!(run(config, signals));
         // The first poll starts the proxy; memory that only the start needed is returned.
         match poll_fn(|cx| Poll::Ready(run.as_mut().poll(cx))).await {
             Poll::Ready(ended) => ended,

@@ -56,7 +56,17 @@ impl Config {
     ///
     /// Returns an error if the proxy cannot start. It serves nothing in this case.
     pub async fn run(self) -> Result<(), RunError> {
-        let signals = Signals::new().map_err(RunError::Signals)?;
+        self.run_with(StartSignals::install().map_err(RunError::Signals)?).await
+    }
+
+    /// Runs the proxy like [`run`](Config::run), with signal handlers that were installed before the configuration was
+    /// loaded.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the proxy cannot start. It serves nothing in this case.
+    pub async fn run_with(self, signals: StartSignals) -> Result<(), RunError> {
+        let signals = Signals::new(signals).map_err(RunError::Signals)?;
         serve(Proxy::start(self)?, signals).await;
         Ok(())
     }
@@ -112,8 +122,8 @@ async fn serve(proxy: Proxy, mut signals: Signals) {
 /// # Errors
 ///
 /// Returns an error if the proxy cannot start. It serves nothing in this case.
-pub async fn demo(mut config: Config) -> Result<(), RunError> {
-    let signals = Signals::new().map_err(RunError::Signals)?;
+pub async fn demo(mut config: Config, signals: StartSignals) -> Result<(), RunError> {
+    let signals = Signals::new(signals).map_err(RunError::Signals)?;
     let site = Site::bind().await.map_err(RunError::Demo)?;
     config.upstream.backends = vec![site.address().into()];
     let proxy = Proxy::start(config)?;
@@ -126,14 +136,52 @@ pub async fn demo(mut config: Config) -> Result<(), RunError> {
     Ok(())
 }
 
-/// The Unix signals that the process handles.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
+/// The handlers of the signals that must not end a starting process: SIGHUP, SIGUSR1 and SIGUSR2.
+///
+/// A SIGHUP that arrives during the start leads to a reload after it.
+///
+/// # Examples
+///
+/// ```no_run
+/// use rproxy::{Config, StartSignals};
+///
+/// #[tokio::main(flavor = "current_thread")]
+/// async fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let signals = StartSignals::install()?;
+///     Ok(Config::from_env()?.run_with(signals).await?)
+/// }
+/// ```
+#[derive(Debug)]
+pub struct StartSignals {
     hangup: Signal,
     /// SIGUSR1 and SIGUSR2, which are ignored because their default action would end the process. Log rotation tools
     /// and other servers' scripts send them.
     ignored: [Signal; 2],
+}
+
+impl StartSignals {
+    /// Installs the handlers. Call this in the context of the tokio runtime that will run the proxy.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a handler cannot be installed.
+    ///
+    /// # Panics
+    ///
+    /// Panics outside of a tokio runtime.
+    pub fn install() -> io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            ignored: [signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?],
+        })
+    }
+}
+
+/// The Unix signals that the process handles.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    start: StartSignals,
 }
 
 enum Event {
@@ -142,22 +190,17 @@ enum Event {
 }
 
 impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-            ignored: [signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?],
-        })
+    fn new(start: StartSignals) -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())?, start })
     }
 
     async fn next(&mut self) -> Event {
-        let [usr1, usr2] = &mut self.ignored;
+        let StartSignals { hangup, ignored: [usr1, usr2] } = &mut self.start;
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return Event::Shutdown,
                 _ = self.interrupt.recv() => return Event::Shutdown,
-                _ = self.hangup.recv() => return Event::Reload,
+                _ = hangup.recv() => return Event::Reload,
                 // The logs go to standard output and standard error, so there is no file to reopen.
                 _ = usr1.recv() => {}
                 _ = usr2.recv() => {}

@@ -10,6 +10,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use rproxy_request_guard::RequestGuardLayer;
 use rproxy_server::{HandoverClient, HandoverListener, InheritedSockets, ListenAddr, RequestBody, RunningServer};
@@ -66,6 +67,8 @@ struct Plan {
 }
 
 const ADMIN_LISTEN: &str = "RPROXY_ADMIN_LISTEN";
+/// The time for admin requests in flight if the public listeners have used the whole drain timeout.
+const MIN_ADMIN_DRAIN: Duration = Duration::from_millis(200);
 
 impl Proxy {
     /// Binds all listeners, then starts to serve requests.
@@ -110,7 +113,7 @@ impl Proxy {
         component_metrics::register(&shared, &main, &tunnels, &certificates);
         let admin = admin(&shared, &certificates, &draining);
         admin.set_hosts(&config.process.admin_hosts);
-        let admin = AdminListener::start(admin, Arc::clone(&inherited), config.process.admin_listen.as_ref());
+        let admin = AdminListener::start(admin, Arc::clone(&inherited), &config.process);
         let successor = config.process.handover_socket.as_deref().map(HandoverListener::bind);
         let successor = successor.transpose().map_err(startup_advice::handover)?;
         tokio::spawn(startup_log::check_idle_backends(startup_log::backends(&config), shared.metrics()));
@@ -192,22 +195,22 @@ impl Proxy {
     }
 
     /// Reloads the certificates and the configuration. If the configuration is invalid, the current one stays in use.
-    pub(crate) fn reload(&self) {
+    pub(crate) async fn reload(&self) {
         if let Some(certificates) = &self.certificates {
             certificates.reload();
         }
-        match self.plan() {
+        match self.plan().await {
             Ok(plan) => self.apply(plan),
             Err(error) => tracing::error!("reload failed, keeping the current configuration: {error}"),
         }
     }
 
     /// Reads the configuration, and builds what it changes.
-    fn plan(&self) -> Result<Plan, String> {
+    async fn plan(&self) -> Result<Plan, String> {
         let config = self.started.reload().map_err(|error| ErrorChain(&error).to_string())?;
         let planned = self.shared.plan_stack(&config).map_err(|error| ErrorChain(&error).to_string())?;
         let PlannedStack { stack, kept } = planned;
-        let admin = self.admin.prepare(config.process.admin_listen.as_ref());
+        let admin = self.admin.prepare(&config.process).await;
         let admin = admin.map_err(|error| startup_advice::listener(ADMIN_LISTEN, error).to_string())?;
         // Last, because it changes the certificates that are served.
         if let Some(certificates) = &self.certificates {
@@ -231,7 +234,7 @@ impl Proxy {
         if let AddressChange::NeedsRestart = admin {
             waiting.push(ADMIN_LISTEN.to_owned());
         }
-        self.admin.apply(admin, &config.process.admin_hosts);
+        self.admin.apply(admin, &config.process);
         tracing::info!("configuration reloaded");
         if !waiting.is_empty() {
             tracing::warn!("restart required to apply: {}", waiting.join(", "));
@@ -270,7 +273,7 @@ impl Proxy {
             self.admin.drain();
         }
         self.main.handle().drain();
-        let drain_timeout = self.current().process.drain_timeout;
+        let (began, drain_timeout) = (Instant::now(), self.current().process.drain_timeout);
         self.shared.ws_passthrough.tunnels().drain_within(drain_timeout);
         if let Some(redirect) = self.redirect {
             redirect.handle().drain();
@@ -282,7 +285,8 @@ impl Proxy {
             store.flush();
         }
         // Last, so that monitoring sees the shutdown.
-        self.admin.drained().await;
+        let left = drain_timeout.saturating_sub(began.elapsed());
+        self.admin.drained(left.max(MIN_ADMIN_DRAIN)).await;
     }
 }
 

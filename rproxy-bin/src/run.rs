@@ -96,7 +96,7 @@ async fn serve(proxy: Proxy, mut signals: Signals) {
         match event {
             Event::Reload => {
                 service_manager::reloading();
-                proxy.reload();
+                proxy.reload().await;
                 service_manager::ready();
             }
             Event::Shutdown => break false,

@@ -3,12 +3,15 @@
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rproxy_request_guard::RequestGuardLayer;
-use rproxy_server::{InheritedSockets, ListenAddr, RunningServer, Server, ServerError};
+use rproxy_server::{Handle, InheritedSockets, ListenAddr, RunningServer, Server, ServerError};
+use tokio::time::timeout;
 use tower::{Layer, service_fn};
 
 use super::Admin;
+use crate::layers::ProcessSettings;
 use crate::values::listen::collide;
 
 /// The admin service, and its listener if it has one.
@@ -16,13 +19,18 @@ pub(crate) struct AdminListener {
     admin: Admin,
     inherited: Arc<InheritedSockets>,
     listener: Mutex<Option<Listener>>,
+    closing: Closing,
 }
 
 /// A listener that accepts requests. Dropping it drains it.
 struct Listener {
     address: ListenAddr,
     server: Option<RunningServer>,
+    closing: Closing,
 }
+
+/// The former listeners, whose sockets may still be open.
+type Closing = Arc<Mutex<Vec<(ListenAddr, Handle)>>>;
 
 /// A change of the address, which takes effect when it is [applied](AdminListener::apply).
 #[must_use]
@@ -39,34 +47,36 @@ pub(crate) enum AddressChange {
 pub(crate) struct NewListener(Listener);
 
 impl AdminListener {
-    /// Binds the listener at `address`, if there is one.
+    /// Binds the listener, if an address is set.
     pub(crate) fn start(
         admin: Admin,
         inherited: Arc<InheritedSockets>,
-        address: Option<&ListenAddr>,
+        settings: &ProcessSettings,
     ) -> Result<Self, ServerError> {
-        let admin = Self { admin, inherited, listener: Mutex::default() };
-        let listener = address.map(|address| admin.bind(address)).transpose()?;
+        let admin = Self { admin, inherited, listener: Mutex::default(), closing: Closing::default() };
+        let address = settings.admin_listen.as_ref();
+        let listener = address.map(|address| admin.bind(address, settings.drain_timeout)).transpose()?;
         *admin.listener() = listener;
         Ok(admin)
     }
 
-    fn bind(&self, address: &ListenAddr) -> Result<Listener, ServerError> {
+    fn bind(&self, address: &ListenAddr, drain_timeout: Duration) -> Result<Listener, ServerError> {
         let admin = self.admin.clone();
         let answer = service_fn(move |request| admin.clone().answer(request));
-        let server = Server::bind(address.clone()).workers(1).h2c(false).inherit(Arc::clone(&self.inherited));
+        let server = server(address, drain_timeout).inherit(Arc::clone(&self.inherited));
         let server = server.start(move |_| RequestGuardLayer::new().layer(answer.clone()))?;
         for address in server.local_addrs() {
             tracing::info!(%address, "listening for admin requests");
         }
-        Ok(Listener { address: address.clone(), server: Some(server) })
+        Ok(Listener { address: address.clone(), server: Some(server), closing: Arc::clone(&self.closing) })
     }
 
     /// Binds the new address, if it differs.
     ///
     /// Two addresses need a restart: one that overlaps with the current address, which is in use until then, and a port
     /// that needs privileges which the process has given up.
-    pub(crate) fn prepare(&self, address: Option<&ListenAddr>) -> Result<AddressChange, ServerError> {
+    pub(crate) async fn prepare(&self, settings: &ProcessSettings) -> Result<AddressChange, ServerError> {
+        let address = settings.admin_listen.as_ref();
         let current = self.listener().as_ref().map(|listener| listener.address.clone());
         let Some(address) = address else {
             return Ok(if current.is_some() { AddressChange::Replace(None) } else { AddressChange::None });
@@ -76,7 +86,8 @@ impl AdminListener {
             Some(current) if collide(current, address) => return Ok(AddressChange::NeedsRestart),
             _ => {}
         }
-        match self.bind(address) {
+        self.wait_until_closed(address).await;
+        match self.bind(address, settings.drain_timeout) {
             Ok(listener) => Ok(AddressChange::Replace(Some(NewListener(listener)))),
             Err(ServerError::Bind { source, .. }) if source.kind() == ErrorKind::PermissionDenied => {
                 Ok(AddressChange::NeedsRestart)
@@ -85,11 +96,28 @@ impl AdminListener {
         }
     }
 
-    /// Uses the new address and these host names. The previous listener finishes its requests.
-    pub(crate) fn apply(&self, change: AddressChange, hosts: &[String]) {
-        self.admin.set_hosts(hosts);
-        if let AddressChange::Replace(listener) = change {
-            *self.listener() = listener.map(|NewListener(listener)| listener);
+    /// Waits until former listeners at this address have closed their sockets, which takes a moment.
+    async fn wait_until_closed(&self, address: &ListenAddr) {
+        let former = std::mem::take(&mut *lock(&self.closing));
+        let overlapping = former.into_iter().filter(|(former, _)| former == address || collide(former, address));
+        for (_, handle) in overlapping {
+            // If the worker does not close the socket, the error of binding the address says so.
+            let _ = timeout(CLOSE_TIMEOUT, handle.stopped_listening()).await;
+        }
+    }
+
+    /// Uses the new address and settings. The previous listener finishes its requests.
+    pub(crate) fn apply(&self, change: AddressChange, settings: &ProcessSettings) {
+        self.admin.set_hosts(&settings.admin_hosts);
+        match change {
+            AddressChange::Replace(listener) => *self.listener() = listener.map(|NewListener(listener)| listener),
+            AddressChange::None | AddressChange::NeedsRestart => self.set_drain_timeout(settings.drain_timeout),
+        }
+    }
+
+    fn set_drain_timeout(&self, drain_timeout: Duration) {
+        if let Some(Listener { address, server: Some(running), .. }) = &*self.listener() {
+            running.update(server(address, drain_timeout));
         }
     }
 
@@ -107,8 +135,9 @@ impl AdminListener {
         }
     }
 
-    /// Drains the listener, and waits until it has finished its requests.
-    pub(crate) async fn drained(&self) {
+    /// Drains the listener, and waits for at most `time` until it has finished its requests.
+    pub(crate) async fn drained(&self, time: Duration) {
+        self.set_drain_timeout(time);
         let server = self.listener().as_mut().and_then(|listener| listener.server.take());
         if let Some(server) = server {
             server.handle().drain();
@@ -117,14 +146,27 @@ impl AdminListener {
     }
 
     fn listener(&self) -> MutexGuard<'_, Option<Listener>> {
-        self.listener.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.listener)
     }
 }
+
+/// Returns the server of a listener at `address`.
+fn server(address: &ListenAddr, drain_timeout: Duration) -> Server {
+    Server::bind(address.clone()).workers(1).h2c(false).drain_timeout(drain_timeout)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The maximum time in which a former listener closes its sockets.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Drop for Listener {
     fn drop(&mut self) {
         if let Some(server) = &self.server {
             server.handle().drain();
+            lock(&self.closing).push((self.address.clone(), server.handle()));
         }
     }
 }

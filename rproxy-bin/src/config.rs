@@ -296,6 +296,15 @@ impl Config {
         self.value_sources.get(key).cloned().unwrap_or(ValueSource::Default)
     }
 
+    /// Returns the keys of the settings that a site or route does not inherit from `parent`.
+    pub(crate) fn own_keys<'c>(&'c self, parent: &'c Self) -> impl Iterator<Item = &'static str> + 'c {
+        let is_own = |key: &&'static str, source: &ValueSource| {
+            parent.value_sources.get(*key) != Some(source)
+                || find(key).is_some_and(|setting| self.show(setting) != parent.show(setting))
+        };
+        self.value_sources.iter().filter(move |(key, source)| is_own(key, source)).map(|(key, _)| *key)
+    }
+
     /// Returns the effective value of a setting in the syntax of the setting, or `None` if it has no value.
     pub fn show(&self, setting: &Setting) -> Option<String> {
         match setting.key {

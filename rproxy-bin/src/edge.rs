@@ -1,6 +1,7 @@
 //! The layers in front of all sites, and the selection of the site for a request.
 
 mod router;
+mod worker_upstreams;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use rproxy_upstream::Backends;
 use tower::{BoxError, Service, ServiceBuilder};
 
 use self::router::SiteRouter;
+pub(crate) use self::worker_upstreams::WorkerUpstreams;
 use crate::config::{Config, TlsHost};
 use crate::layers::{StackError, request_guard};
 use crate::observe::{ObserveLayer, SiteLabel};
@@ -92,7 +94,27 @@ impl Stack {
     where
         B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
     {
-        let upstreams: Vec<_> = self.backends.iter().map(Backends::upstream).collect();
+        self.worker_service(&mut WorkerUpstreams::default())
+    }
+
+    /// Returns a service for one worker, with the connection pools that its previous service had.
+    pub(crate) fn worker_service<B>(
+        &self,
+        upstreams: &mut WorkerUpstreams<B>,
+    ) -> impl Service<
+        Request<B>,
+        Response = Response<impl Body<Data = Bytes, Error = BoxError> + Send + use<B>>,
+        Error = Infallible,
+        Future: Send,
+    >
+    + Clone
+    + Send
+    + 'static
+    + use<B>
+    where
+        B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+    {
+        let upstreams = upstreams.replace(&self.backends);
         self.route(self.routes.backends.iter().map(|index| upstreams[*index].clone()).collect())
     }
 

@@ -1,8 +1,9 @@
 //! The running proxy: starts, reloads and drains its listeners and layer stacks.
 
+mod changes;
 mod plan;
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU16;
@@ -15,16 +16,18 @@ use std::time::{Duration, Instant};
 use rproxy_request_guard::RequestGuardLayer;
 use rproxy_server::{HandoverClient, HandoverListener, InheritedSockets, ListenAddr, RequestBody, RunningServer};
 use rproxy_tls::Certificates;
+use rproxy_ws_passthrough::TunnelCounts;
 use tokio::task::JoinSet;
 use tower::ServiceBuilder;
 
-use self::plan::{main_server, redirect_server, settings_needing_restart, tunnel_settings, with_certificates};
+use self::changes::Changes;
+use self::plan::{closed_tunnels, main_server, redirect_server, settings_needing_restart, with_certificates};
 use crate::ErrorChain;
 use crate::admin::{AddressChange, Admin, AdminListener, MetricsFormat};
 use crate::component_metrics;
 use crate::config::{Config, UnmetRequirements};
 use crate::demo;
-use crate::edge::Stack;
+use crate::edge::{Stack, WorkerUpstreams};
 use crate::error_response::{ErrorHooks, ErrorResponseLayer};
 use crate::logging;
 use crate::observe::Writer;
@@ -33,7 +36,7 @@ use crate::reload::ServiceSlot;
 use crate::run::RunError;
 use crate::startup_advice;
 use crate::startup_log;
-use crate::state::{Kept, PlannedStack, ProcessState};
+use crate::state::{ConfiguredState, Name, PlannedStack, ProcessState};
 
 /// A function that replaces the services that depend on the configuration.
 type Replace = dyn Fn(&Stack, &Config) + Send + Sync;
@@ -52,8 +55,8 @@ pub(crate) struct Proxy {
     redirect: Option<RunningServer>,
     admin: AdminListener,
     draining: Arc<AtomicBool>,
-    /// The tasks that run the health checks of the current stack.
-    health_checks: Mutex<JoinSet<()>>,
+    /// The task that runs the health checks of each upstream, by the identifier of its backends.
+    health_checks: Mutex<HashMap<usize, JoinSet<()>>>,
     /// The socket over which a new process receives the listeners.
     successor: Option<HandoverListener>,
 }
@@ -62,7 +65,9 @@ pub(crate) struct Proxy {
 struct Plan {
     config: Config,
     stack: Stack,
-    kept: Kept,
+    configured: ConfiguredState,
+    /// The sites and routes whose upstream has the same settings as before, but other content in its files.
+    changed_files: Vec<Name>,
     admin: AddressChange,
 }
 
@@ -82,7 +87,11 @@ impl Proxy {
         let stack = with_certificates(&certificates, &config, shared.stack(&config)?);
 
         let workers = config.worker_count().get();
-        let slots: Vec<_> = (0..workers).map(|_| ServiceSlot::new(stack.service::<RequestBody>())).collect();
+        let new_slot = |_| {
+            let mut upstreams = WorkerUpstreams::<RequestBody>::default();
+            (ServiceSlot::new(stack.worker_service(&mut upstreams)), Mutex::new(upstreams))
+        };
+        let (slots, upstreams): (Vec<_>, Vec<_>) = (0..workers).map(new_slot).unzip();
         let tunnels = shared.ws_passthrough.tunnels();
         let main = main_server(&config, &certificates, tunnels.clone()).inherit(Arc::clone(&inherited)).start({
             let slots = slots.clone();
@@ -122,7 +131,9 @@ impl Proxy {
             current: Mutex::new(config),
             shared,
             replace: Box::new(move |stack, config| {
-                slots.iter().for_each(|slot| slot.replace(stack.service()));
+                for (slot, upstreams) in slots.iter().zip(&upstreams) {
+                    slot.replace(stack.worker_service(&mut lock(upstreams)));
+                }
                 https_redirect.replace(to_https(stack, config));
             }),
             main,
@@ -133,7 +144,7 @@ impl Proxy {
             health_checks: Mutex::default(),
             successor,
         };
-        proxy.start_health_checks(&stack);
+        proxy.set_health_checks(&stack);
         for address in proxy.redirect.iter().flat_map(RunningServer::local_addrs) {
             tracing::info!(%address, "listening for plain HTTP, redirecting to HTTPS");
         }
@@ -209,7 +220,7 @@ impl Proxy {
     async fn plan(&self) -> Result<Plan, String> {
         let config = self.started.reload().map_err(|error| ErrorChain(&error).to_string())?;
         let planned = self.shared.plan_stack(&config).map_err(|error| ErrorChain(&error).to_string())?;
-        let PlannedStack { stack, kept } = planned;
+        let PlannedStack { stack, configured, changed_files } = planned;
         let admin = self.admin.prepare(&config.process).await;
         let admin = admin.map_err(|error| startup_advice::listener(ADMIN_LISTEN, error).to_string())?;
         // Last, because it changes the certificates that are served.
@@ -217,51 +228,51 @@ impl Proxy {
             let applied = self.started.tls.apply_names(certificates, &config.tls);
             applied.map_err(|error| ErrorChain(&error).to_string())?;
         }
-        Ok(Plan { stack: with_certificates(&self.certificates, &config, stack), kept, admin, config })
+        let stack = with_certificates(&self.certificates, &config, stack);
+        Ok(Plan { config, stack, configured, changed_files, admin })
     }
 
-    fn apply(&self, Plan { config, stack, kept, admin }: Plan) {
-        self.shared.commit(kept);
+    fn apply(&self, Plan { config, stack, configured, changed_files, admin }: Plan) {
+        let tunnels = self.shared.ws_passthrough.tunnels();
+        let closed = closed_tunnels(&self.current(), &config);
+        let closed: Vec<TunnelCounts> = closed.iter().filter_map(|name| self.shared.tunnel_counts(name)).collect();
+        self.shared.commit(configured);
         logging::set_filter(&config.observe.log_level);
-        self.start_health_checks(&stack);
+        self.set_health_checks(&stack);
         (self.replace)(&stack, &config);
-        self.main.update(main_server(&config, &self.certificates, self.shared.ws_passthrough.tunnels()));
+        self.main.update(main_server(&config, &self.certificates, tunnels.clone()));
         // A change of its port needs a restart.
         if let (Some(redirect), Some(server)) = (&self.redirect, redirect_server(&config)) {
             redirect.update(server);
+        }
+        // Clients reconnect to the new backends.
+        for counts in closed {
+            tunnels.restart_counted_within(&counts, config.process.drain_timeout);
         }
         let mut waiting = settings_needing_restart(&self.started, &config);
         if let AddressChange::NeedsRestart = admin {
             waiting.push(ADMIN_LISTEN.to_owned());
         }
         self.admin.apply(admin, &config.process);
-        tracing::info!("configuration reloaded");
+        let before = std::mem::replace(&mut *self.current(), config.clone());
+        tracing::info!("configuration reloaded{}", Changes::between(&before, &config, &waiting, changed_files));
         if !waiting.is_empty() {
             tracing::warn!("restart required to apply: {}", waiting.join(", "));
         }
-        let before = std::mem::replace(&mut *self.current(), config);
-        self.restart_moved_tunnels(&before);
     }
 
     fn current(&self) -> MutexGuard<'_, Config> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.current)
     }
 
-    /// Closes open tunnels if a reload changed where tunnels lead, so that clients reconnect to the new backends.
-    fn restart_moved_tunnels(&self, before: &Config) {
-        let current = self.current();
-        let settings: BTreeMap<_, _> = tunnel_settings(&current).collect();
-        // A new site or route moves no tunnel.
-        if tunnel_settings(before).any(|(name, before)| settings.get(&name) != Some(&before)) {
-            self.shared.ws_passthrough.tunnels().restart_within(current.process.drain_timeout);
+    /// Starts the health checks of new upstreams, and stops those of upstreams that `stack` does not have.
+    fn set_health_checks(&self, stack: &Stack) {
+        let mut running = lock(&self.health_checks);
+        let mut previous = std::mem::take(&mut *running);
+        for backends in stack.backends.iter().filter(|backends| backends.has_health_check()) {
+            let start = || JoinSet::from_iter([backends.run_health_checks()]);
+            running.insert(backends.id(), previous.remove(&backends.id()).unwrap_or_else(start));
         }
-    }
-
-    /// Starts the health checks of `stack`, and stops those of the previous stack.
-    fn start_health_checks(&self, stack: &Stack) {
-        let mut checks = JoinSet::new();
-        checks.spawn(stack.run_health_checks());
-        *self.health_checks.lock().unwrap_or_else(PoisonError::into_inner) = checks;
     }
 
     /// Stops accepting connections on all listeners, and waits for in-flight requests and tunnels. After a handover,
@@ -298,6 +309,10 @@ fn inherited(config: &Config) -> Result<(Option<HandoverClient>, Arc<InheritedSo
         Some((predecessor, sockets)) => (Some(predecessor), Arc::new(inherited.merge(sockets))),
         None => (None, Arc::new(inherited)),
     })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Returns the HTTPS port: 443 if a main listener uses it, otherwise the port of the first main listener.

@@ -3,6 +3,9 @@
 //! A setting is declared once, in the file of its concern in `layers/`. The file, the environment, the flags,
 //! `--help`, `--check`, the reference page and the reload are made from that declaration.
 
+use std::fmt;
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -106,6 +109,11 @@ impl Setting {
         self.accepted == SWITCH
     }
 
+    /// Returns whether the value is the path of a file, whose content the setting has as well.
+    pub(crate) fn is_file(&self) -> bool {
+        self.accepted == READABLE_FILE
+    }
+
     /// Returns whether the setting is a list, so that its flag can be repeated.
     pub fn is_list(&self) -> bool {
         self.placeholder.ends_with(",...")
@@ -137,6 +145,42 @@ pub(crate) trait Settings: Sized + 'static {
     const RULES: &'static [Rule<Self>];
     /// The conditions under which settings have no effect. This is a warning.
     const IDLE: &'static [Rule<Self>];
+}
+
+/// The values of all settings of an area, and the content of their files. Equal values build the same layer.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct SettingValues {
+    shown: Vec<Option<String>>,
+    files: Vec<u64>,
+}
+
+impl SettingValues {
+    pub(crate) fn of<S>(settings: &S) -> Self
+    where
+        S: Settings,
+    {
+        let shown: Vec<Option<String>> = S::ENTRIES.iter().map(|entry| (entry.show)(settings)).collect();
+        let entries = S::ENTRIES.iter().zip(&shown).filter(|(entry, _)| entry.setting.is_file());
+        let hash = |path: &String| {
+            let mut hasher = DefaultHasher::new();
+            fs::read(path).map_err(|error| error.kind()).hash(&mut hasher);
+            hasher.finish()
+        };
+        let files = entries.filter_map(|(_, path)| path.as_ref()).map(hash).collect();
+        Self { shown, files }
+    }
+
+    /// Returns whether the values are equal, except for the content of files.
+    pub(crate) fn has_same_text(&self, other: &Self) -> bool {
+        self.shown == other.shown
+    }
+}
+
+/// Formats no values, because they can be secrets.
+impl fmt::Debug for SettingValues {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SettingValues").finish_non_exhaustive()
+    }
 }
 
 /// A rule about settings.
@@ -171,6 +215,7 @@ impl RuleContext<'_> {
 }
 
 pub(crate) const SWITCH: &str = "true or false (1/0, yes/no, on/off)";
+pub(crate) const READABLE_FILE: &str = "the path of a readable file";
 pub(crate) const DURATION: &str = "a duration such as 500ms, 2m or 1h; a bare number is seconds";
 pub(crate) const PATHS: &str = "comma-separated globs such as /static/**, **/*.{css,js}";
 

@@ -1,15 +1,15 @@
 //! The state that survives a reload: counters, stored responses, limits and open connections.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rproxy_cache::{CacheStore, DiskTier};
-use rproxy_upstream::Backends;
+use rproxy_upstream::{Backends, SystemFiles};
 use rproxy_ws_passthrough::{TunnelCounts, WsPassthroughLayer};
 
 use self::layers::Layers;
+use self::upstreams::Upstreams;
 use crate::close_codes::CloseCodes;
 use crate::config::{AccessLog, BlockedPathResponse, Config, RouteConfig, Shared};
 use crate::edge::{Routes, Stack};
@@ -18,28 +18,31 @@ use crate::layers::rate_limit::RateLimit;
 use crate::layers::{RateLimitSettings, StackError};
 use crate::logging;
 use crate::observe::{Format, Metrics, ObserveLayer, SiteLabel, Writer};
-use crate::setting::Settings;
+use crate::setting::{SettingValues, Settings};
 use crate::site::{Handler, SiteHosts, SiteNames, SiteStack};
 
 mod layers;
+mod upstreams;
 
 /// The state of the process that survives a reload.
 #[derive(Clone, Debug)]
 pub(crate) struct ProcessState {
     pub(crate) ws_passthrough: WsPassthroughLayer,
     pub(crate) close_codes: CloseCodes,
-    kept: Arc<Mutex<Kept>>,
+    configured: Arc<Mutex<ConfiguredState>>,
 }
 
 /// The stacks of a configuration, and the state that they need.
 pub(crate) struct PlannedStack {
     pub(crate) stack: Stack,
-    pub(crate) kept: Kept,
+    pub(crate) configured: ConfiguredState,
+    /// The sites and routes whose upstream has the same settings as before, but other content in their files.
+    pub(crate) changed_files: Vec<Name>,
 }
 
 /// The parts of the state that a configuration can change.
 #[derive(Clone, Debug)]
-pub(crate) struct Kept {
+pub(crate) struct ConfiguredState {
     observe: ObserveLayer,
     access_log: AccessLog,
     /// Whether the state may write an access log; false if it only validates a configuration.
@@ -49,13 +52,15 @@ pub(crate) struct Kept {
     cache_size: u64,
     disk: Option<DiskTier>,
     limits: HashMap<Name, (Shared<RateLimitSettings>, RateLimit)>,
+    /// The open tunnels of each site and route.
     tunnels: HashMap<Name, TunnelCounts>,
     labels: HashMap<Name, SiteLabel>,
     sites: SiteNames,
+    upstreams: Upstreams,
 }
 
 /// The name of a site and the name of a route; the latter is empty for the site itself.
-type Name = (String, String);
+pub(crate) type Name = (String, String);
 
 impl ProcessState {
     /// Opens the disk store of the cache and creates the state.
@@ -74,7 +79,7 @@ impl ProcessState {
         let close_codes = CloseCodes::new();
         let codes = close_codes.clone();
         let ws_passthrough = WsPassthroughLayer::new().on_close(move |summary| codes.count(summary.close_code()));
-        let kept = Kept {
+        let configured = ConfiguredState {
             observe: ObserveLayer::new(Metrics::new(), None),
             access_log: AccessLog::Off,
             opens_files,
@@ -85,81 +90,92 @@ impl ProcessState {
             tunnels: HashMap::new(),
             labels: HashMap::new(),
             sites: SiteNames::default(),
+            upstreams: Upstreams::default(),
         };
-        Self { ws_passthrough, close_codes, kept: Arc::new(Mutex::new(kept)) }
+        Self { ws_passthrough, close_codes, configured: Arc::new(Mutex::new(configured)) }
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn configured(&self) -> MutexGuard<'_, ConfiguredState> {
+        self.configured.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the metrics in which requests are recorded.
     pub(crate) fn metrics(&self) -> Metrics {
-        self.kept().observe.metrics().clone()
+        self.configured().observe.metrics().clone()
     }
 
     /// Returns the writer of the access log, or `None` if the access log is off.
     pub(crate) fn access_log(&self) -> Option<Writer> {
-        self.kept().observe.writer().cloned()
+        self.configured().observe.writer().cloned()
     }
 
     /// Returns the cache store, or `None` if the cache is off.
     pub(crate) fn cache(&self) -> Option<CacheStore> {
-        self.kept().cache.clone()
+        self.configured().cache.clone()
     }
 
     /// Returns the hosts of the site that has this name or host.
     pub(crate) fn site(&self, name: &str) -> Option<SiteHosts> {
-        self.kept().sites.hosts(name)
+        self.configured().sites.hosts(name)
+    }
+
+    /// Returns the counts of the open tunnels of a site or route.
+    pub(crate) fn tunnel_counts(&self, name: &Name) -> Option<TunnelCounts> {
+        self.configured().tunnels.get(name).cloned()
     }
 
     /// Returns the rate limits of all sites and routes, without duplicates.
     #[cfg(feature = "redis")]
     pub(crate) fn rate_limits(&self) -> Vec<RateLimit> {
-        self.kept().limits.values().map(|(_, limit)| limit.clone()).collect()
+        self.configured().limits.values().map(|(_, limit)| limit.clone()).collect()
     }
 
     /// Returns the labels of all current and former sites and routes, for metrics.
     pub(crate) fn labels(&self) -> Vec<SiteLabel> {
-        self.kept().labels.values().cloned().collect()
+        self.configured().labels.values().cloned().collect()
     }
 
     /// Builds the stacks of all sites and routes, and changes the state accordingly. An error changes nothing.
     pub(crate) fn stack(&self, config: &Config) -> Result<Stack, StackError> {
-        let PlannedStack { stack, kept } = self.plan_stack(config)?;
-        self.commit(kept);
+        let PlannedStack { stack, configured, .. } = self.plan_stack(config)?;
+        self.commit(configured);
         Ok(stack)
     }
 
     /// Changes the state to that of a planned stack, which is used from now on.
-    pub(crate) fn commit(&self, kept: Kept) {
-        *self.kept() = kept;
+    pub(crate) fn commit(&self, configured: ConfiguredState) {
+        *self.configured() = configured;
     }
 
     /// Builds the stacks of all sites and routes with this state, which does not change yet.
     ///
-    /// The new state keeps what `config` leaves as it is: counted requests, stored responses, the access log.
+    /// The new state keeps what `config` leaves as it is: counted requests, stored responses, the access log, the
+    /// upstreams with their connections.
     pub(crate) fn plan_stack(&self, config: &Config) -> Result<PlannedStack, StackError> {
         let table = Arc::new(config.route_table()?);
         let has_sites = !config.sites.is_empty() || !config.default_routes.is_empty();
-        let mut kept = self.kept().clone();
-        kept.set_access_log(config.observe.access_log)?;
-        kept.set_cache(config.configurations().any(|config| config.cache.enabled).then_some(config.cache.size));
+        let mut previous = self.configured().clone();
+        previous.set_access_log(config.observe.access_log)?;
+        previous.set_cache(config.configurations().any(|config| config.cache.enabled).then_some(config.cache.size));
         let mut builder = Builder {
             layers: Layers::new(self.ws_passthrough.clone()),
-            kept,
+            previous,
             limits: HashMap::new(),
             tunnels: HashMap::new(),
             labels: Vec::new(),
             stacks: Vec::new(),
+            upstreams: Upstreams::default(),
+            system_files: SystemFiles::default(),
             backends: Vec::new(),
-            backends_by_settings: HashMap::new(),
+            index_by_id: HashMap::new(),
+            names_by_settings: HashMap::new(),
             indices: Vec::new(),
+            changed_files: Vec::new(),
         };
         let mut sites = vec![0];
         match config.has_default_site() {
             true => builder.add_site("default", config, &config.default_routes)?,
-            false => builder.add("none", "", config, None, true)?,
+            false => builder.add_rejecting(config)?,
         }
         for site in &config.sites {
             sites.push(builder.stacks.len());
@@ -168,15 +184,17 @@ impl ProcessState {
         let mut rejecting = 0;
         if has_sites && config.has_default_site() {
             rejecting = builder.stacks.len();
-            builder.add("none", "", config, None, true)?;
+            builder.add_rejecting(config)?;
         }
-        let Builder { mut kept, limits, tunnels, labels, stacks, backends, indices, .. } = builder;
+        let Builder { previous: mut configured, limits, tunnels, labels, stacks, upstreams, .. } = builder;
+        let Builder { backends, indices, changed_files, .. } = builder;
         let named = labels.iter().map(|label| ((label.site().to_owned(), label.route().to_owned()), label.clone()));
-        (kept.limits, kept.tunnels, kept.labels) = (limits, tunnels, named.collect());
-        kept.sites = SiteNames::new(Arc::clone(&table), site_names(config));
+        (configured.limits, configured.tunnels, configured.labels) = (limits, tunnels, named.collect());
+        configured.upstreams = upstreams;
+        configured.sites = SiteNames::new(Arc::clone(&table), site_names(config));
         let stack = Stack {
             client_ip: config.client_ip.layer(),
-            observe: kept.observe.clone(),
+            observe: configured.observe.clone(),
             routes: Routes {
                 table,
                 sites: sites.into(),
@@ -187,7 +205,7 @@ impl ProcessState {
             },
             backends,
         };
-        Ok(PlannedStack { stack, kept })
+        Ok(PlannedStack { stack, configured, changed_files })
     }
 }
 
@@ -199,7 +217,7 @@ fn site_names(config: &Config) -> Vec<(String, usize)> {
     default.into_iter().chain(named).collect()
 }
 
-impl Kept {
+impl ConfiguredState {
     /// Starts a new access log writer if the setting has changed.
     fn set_access_log(&mut self, setting: AccessLog) -> Result<(), StackError> {
         if self.access_log == setting || !self.opens_files {
@@ -238,43 +256,61 @@ impl Kept {
 /// Builds the stacks one by one.
 struct Builder {
     layers: Layers,
-    /// The state before the reload.
-    kept: Kept,
+    /// The state before the reload, with the access log and the cache of the new configuration.
+    previous: ConfiguredState,
     limits: HashMap<Name, (Shared<RateLimitSettings>, RateLimit)>,
     tunnels: HashMap<Name, TunnelCounts>,
     labels: Vec<SiteLabel>,
     stacks: Vec<SiteStack>,
+    upstreams: Upstreams,
+    system_files: SystemFiles,
+    /// The backends of all stacks, without duplicates.
     backends: Vec<Backends>,
-    /// The index of backends by the values of the settings that they are built from.
-    backends_by_settings: HashMap<Vec<Option<String>>, usize>,
+    /// The index of the backends by their identifier.
+    index_by_id: HashMap<usize, usize>,
+    /// The first site or route with each upstream, by the identifier of its settings.
+    names_by_settings: HashMap<usize, Name>,
     /// The index of the backends, for each stack.
     indices: Vec<usize>,
+    changed_files: Vec<Name>,
 }
 
 impl Builder {
     fn add_site(&mut self, name: &str, config: &Config, routes: &[RouteConfig]) -> Result<(), StackError> {
-        self.add(name, "", config, None, false)?;
+        let is_shared = |route: &&RouteConfig| have_same_values(&config.websocket, &route.config.websocket);
+        // A route that changes no setting of WebSockets shares the limits of its site.
+        let sharing = routes.iter().filter(is_shared).map(|route| route.route.to_string());
+        let sharing = std::iter::once(String::new()).chain(sharing).filter(|_| config.websocket.has_limits());
+        let sharing: Arc<[_]> = sharing.map(|route| self.tunnel_counts(name, &route)).collect();
+        self.add(name, "", config, None, Arc::clone(&sharing))?;
         for route in routes {
-            self.add(name, &route.route.to_string(), &route.config, Some(config), false)?;
+            let sharing = if is_shared(&route) { Arc::clone(&sharing) } else { Arc::default() };
+            self.add(name, &route.route.to_string(), &route.config, Some(config), sharing)?;
         }
         Ok(())
     }
 
+    /// Adds the stack that rejects unknown hosts and ambiguous paths.
+    fn add_rejecting(&mut self, config: &Config) -> Result<(), StackError> {
+        self.add(REJECTING, "", config, None, Arc::default())
+    }
+
+    /// Adds the stack of a site or route. The limits of its WebSockets include those that `sharing` counts.
     fn add(
         &mut self,
         site: &str,
         route: &str,
         config: &Config,
         parent: Option<&Config>,
-        is_rejecting: bool,
+        sharing: Arc<[TunnelCounts]>,
     ) -> Result<(), StackError> {
         let handler = match &config.routing.redirect {
-            _ if is_rejecting => Handler::Reject(self.kept.observe.notices()),
+            _ if site == REJECTING => Handler::Reject(self.previous.observe.notices()),
             Some(target) => Handler::Redirect(Arc::new(target.clone())),
             None if config.is_demo() => Handler::ForwardToDemo,
             None => Handler::Forward { strip_prefix: config.routing.strip_prefix.clone() },
         };
-        let tunnels = self.tunnel_counts(site, route, config, parent);
+        let tunnels = self.tunnel_counts(site, route);
         let stack = SiteStack {
             error_response: ErrorResponseLayer::with_hooks(
                 ErrorHooks::default().close_on_blocked_path(config.path_filter.status == BlockedPathResponse::Close),
@@ -283,17 +319,17 @@ impl Builder {
             rate_limit: self.rate_limit(site, route, config, parent)?.map(|limit| limit.layer),
             guard: self.layers.guard(config),
             path_filter: self.layers.path_filter(config),
-            ws_passthrough: self.layers.ws_passthrough(config, tunnels),
+            ws_passthrough: self.layers.ws_passthrough(config).counts(tunnels).shared_limits(sharing),
             forward_headers: self.layers.forward_headers(config),
             client_certificate: self.layers.client_certificate(config),
-            cache: self.layers.cache(config, self.kept.cache.as_ref()),
+            cache: self.layers.cache(config, self.previous.cache.as_ref()),
             compression: config.compression.layer(),
             handler,
         };
-        let backends = self.backends(config)?;
+        let backends = self.backends(site, route, config)?;
         self.stacks.push(stack);
         self.indices.push(backends);
-        let label = self.kept.labels.get(&(site.to_owned(), route.to_owned())).cloned();
+        let label = self.previous.labels.get(&(site.to_owned(), route.to_owned())).cloned();
         self.labels.push(label.unwrap_or_else(|| SiteLabel::new(site, route)));
         Ok(())
     }
@@ -317,8 +353,8 @@ impl Builder {
             return Ok(Some(limit.clone()));
         }
         // A reload keeps what has been counted, unless a setting has changed.
-        let kept = self.kept.limits.get(&name).filter(|(before, _)| have_same_values(before, settings));
-        let limit = match kept {
+        let previous = self.previous.limits.get(&name).filter(|(before, _)| have_same_values(before, settings));
+        let limit = match previous {
             Some((_, limit)) => limit.clone(),
             None => settings.build()?,
         };
@@ -326,49 +362,42 @@ impl Builder {
         Ok(Some(limit))
     }
 
-    /// Returns the numbers of tunnels that the limits of a site or route apply to, if it has limits. A route that changes no
-    /// setting of WebSockets shares those of its site.
-    fn tunnel_counts(
-        &mut self,
-        site: &str,
-        route: &str,
-        config: &Config,
-        parent: Option<&Config>,
-    ) -> Option<TunnelCounts> {
-        if !config.websocket.has_limits() {
-            return None;
-        }
-        let is_shared = parent.is_some_and(|parent| have_same_values(&parent.websocket, &config.websocket));
-        let name = (site.to_owned(), if is_shared { String::new() } else { route.to_owned() });
-        // Tunnels survive a reload, even one that changes a limit.
-        let kept = self.kept.tunnels.get(&name).cloned().unwrap_or_default();
-        Some(self.tunnels.entry(name).or_insert(kept).clone())
+    /// Returns the counts of the tunnels of a site or route, which include those that are open.
+    fn tunnel_counts(&mut self, site: &str, route: &str) -> TunnelCounts {
+        let name = (site.to_owned(), route.to_owned());
+        let previous = || self.previous.tunnels.get(&name).cloned().unwrap_or_default();
+        self.tunnels.entry(name.clone()).or_insert_with(previous).clone()
     }
 
-    /// Returns the index of the backends of a site or route. Equal settings share them, with their connections.
-    fn backends(&mut self, config: &Config) -> Result<usize, StackError> {
-        match self.backends_by_settings.entry(shown(&*config.upstream)) {
-            Entry::Occupied(index) => Ok(*index.get()),
-            Entry::Vacant(vacant) => {
-                self.backends.push(config.upstream.build()?);
-                Ok(*vacant.insert(self.backends.len() - 1))
-            }
+    /// Returns the index of the backends of a site or route. Equal settings share them, with their connections, also
+    /// those of the previous configuration.
+    fn backends(&mut self, site: &str, route: &str, config: &Config) -> Result<usize, StackError> {
+        let name = (site.to_owned(), route.to_owned());
+        let previous = &self.previous.upstreams;
+        let shared = self.names_by_settings.get(&config.upstream.id());
+        let backends = match shared.and_then(|other| self.upstreams.share(name.clone(), other)) {
+            Some(backends) => backends,
+            None => self.upstreams.add(name.clone(), &config.upstream, previous, &self.system_files)?,
+        };
+        self.names_by_settings.entry(config.upstream.id()).or_insert_with(|| name.clone());
+        if self.upstreams.has_changed_files(&name, previous) {
+            self.changed_files.push(name);
         }
+        let index = *self.index_by_id.entry(backends.id()).or_insert(self.backends.len());
+        if index == self.backends.len() {
+            self.backends.push(backends);
+        }
+        Ok(index)
     }
 }
+
+/// The name of the stack that rejects unknown hosts and ambiguous paths.
+const REJECTING: &str = "none";
 
 /// Returns whether all settings of a concern have the same values.
 fn have_same_values<S>(one: &Shared<S>, other: &Shared<S>) -> bool
 where
     S: Settings,
 {
-    one.id() == other.id() || shown(&**one) == shown(&**other)
-}
-
-/// Returns the values of the settings of a concern, as they are shown.
-fn shown<S>(settings: &S) -> Vec<Option<String>>
-where
-    S: Settings,
-{
-    S::ENTRIES.iter().map(|entry| (entry.show)(settings)).collect()
+    one.id() == other.id() || SettingValues::of(&**one) == SettingValues::of(&**other)
 }

@@ -8,7 +8,7 @@ use http::{HeaderName, Uri};
 use rproxy_client_cert::ClientCertificateLayer;
 use rproxy_tls::{CipherSuites, TlsVersion};
 
-use crate::setting::{SWITCH, joined_paths, settings};
+use crate::setting::{READABLE_FILE, SWITCH, joined_paths, settings};
 use crate::values::choice::{ClientAuthentication, Secret, acme_directory, email, hmac_key, kid};
 use crate::values::readable_file::unreadable;
 use crate::values::tls;
@@ -67,7 +67,7 @@ settings! {
         value: "FILE",
         default: "web PKI roots" => None,
         help: "PEM file with the root certificates that verify the ACME server itself, for private certificate authorities",
-        accepted: "the path of a readable file",
+        accepted: READABLE_FILE,
         scope: Process,
         reload: Restart,
         parse: |t| optional(t, path),
@@ -206,7 +206,7 @@ settings! {
         value: "FILE",
         default: "none" => None,
         help: "PEM file with the certificate authorities for client certificates",
-        accepted: "the path of a readable file",
+        accepted: READABLE_FILE,
         scope: Process,
         reload: Restart,
         parse: |t| optional(t, path),

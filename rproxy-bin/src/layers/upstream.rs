@@ -4,14 +4,14 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rproxy_upstream::{Backend, Backends, HealthCheck, Protocol, PublicKeyPin, Upstream};
+use rproxy_upstream::{Backend, Builder, HealthCheck, Protocol, PublicKeyPin, Upstream};
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
 
 use super::StackError;
 use super::pem::certificate_chain;
 use crate::known_rejection::KnownRejection;
-use crate::setting::{DURATION, connections, settings};
+use crate::setting::{DURATION, READABLE_FILE, connections, settings};
 use crate::values::balance::UpstreamBalance;
 use crate::values::choice::Secret;
 use crate::values::readable_file::unreadable;
@@ -190,7 +190,7 @@ settings! {
         value: "FILE",
         default: "the system's certificate authorities" => None,
         help: "PEM file with the trusted certificates for https backends: certificate authorities, or the self-signed certificate of a backend",
-        accepted: "the path of a readable file",
+        accepted: READABLE_FILE,
         scope: Route,
         reload: Live,
         parse: |t| optional(t, path),
@@ -223,7 +223,7 @@ settings! {
         value: "FILE",
         default: "none" => None,
         help: "PEM client certificate chain for https backends that request one",
-        accepted: "the path of a readable file",
+        accepted: READABLE_FILE,
         scope: Route,
         reload: Live,
         parse: |t| optional(t, path),
@@ -234,7 +234,7 @@ settings! {
         value: "FILE",
         default: "none" => None,
         help: "PEM private key of upstream_cert",
-        accepted: "the path of a readable file",
+        accepted: READABLE_FILE,
         scope: Route,
         reload: Live,
         parse: |t| optional(t, path),
@@ -278,8 +278,8 @@ settings! {
 }
 
 impl UpstreamSettings {
-    /// Builds the backends without connecting to them.
-    pub(crate) fn build(&self) -> Result<Backends, StackError> {
+    /// Returns a builder of the backends, after reading their certificate files.
+    pub(crate) fn builder(&self) -> Result<Builder, StackError> {
         let mut builder = Upstream::builder()
             .backends(self.backends.iter().cloned())
             .balance(self.balance.to_balance())
@@ -312,7 +312,7 @@ impl UpstreamSettings {
             let parsed = parsed.map_err(|error| StackError::Pem { file: key.clone(), error })?;
             builder = builder.client_certificate(certificate_chain(certificate)?, parsed);
         }
-        Ok(builder.build_backends()?)
+        Ok(builder)
     }
 
     pub(crate) fn describe(&self) -> String {

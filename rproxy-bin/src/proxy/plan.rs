@@ -1,11 +1,16 @@
 //! The parts of a running proxy that are made from its configuration.
 
+use std::collections::HashMap;
+
+use rproxy_router::HostPattern;
 use rproxy_server::{ListenAddr, Server};
 use rproxy_tls::Certificates;
+use rproxy_upstream::Backend;
 use rproxy_ws_passthrough::Tunnels;
 
 use crate::config::{Config, Reload, Setting, settings};
 use crate::edge::Stack;
+use crate::state::Name;
 
 /// Returns the changed settings that only a restart can apply.
 pub(super) fn settings_needing_restart(running: &Config, read: &Config) -> Vec<String> {
@@ -17,13 +22,47 @@ pub(super) fn settings_needing_restart(running: &Config, read: &Config) -> Vec<S
     restart.filter(|setting| running.show(setting) != read.show(setting)).map(Setting::variable).collect()
 }
 
-/// Returns the settings that decide where WebSockets lead and which of them are allowed, by the names of site and route.
-pub(super) fn tunnel_settings(config: &Config) -> impl Iterator<Item = ((String, String), Vec<Option<String>>)> {
-    let is_part =
-        |setting: &&Setting| matches!(setting.key, "upstream" | "ws_enabled" | "ws_paths" | "ws_origins" | "upgrades");
-    let parts: Vec<&Setting> = settings().filter(is_part).collect();
-    let named = config.named_configurations();
-    named.map(move |(name, config)| (name, parts.iter().map(|setting| config.show(setting)).collect()))
+/// Returns the sites and routes whose open tunnels do not continue after a reload.
+///
+/// Their site, one of its hosts or their route was removed, or their upstream lost a backend, or tunnels are no longer
+/// allowed by the same rules. A new site, route or backend moves no open tunnel.
+pub(super) fn closed_tunnels(before: &Config, after: &Config) -> Vec<Name> {
+    let remaining: HashMap<Name, TunnelRules<'_>> = tunnel_rules(after).collect();
+    let closed = tunnel_rules(before)
+        .filter(|(name, rules)| !remaining.get(name).is_some_and(|remaining| remaining.continue_tunnels_of(rules)));
+    closed.map(|(name, _)| name).collect()
+}
+
+/// The settings that decide where the tunnels of a site or route lead, and which of them are allowed.
+struct TunnelRules<'c> {
+    hosts: &'c [HostPattern],
+    backends: &'c [Backend],
+    settings: Vec<Option<String>>,
+}
+
+/// Returns the rules for the tunnels of each site and route.
+fn tunnel_rules(config: &Config) -> impl Iterator<Item = (Name, TunnelRules<'_>)> {
+    let is_rule =
+        |setting: &&Setting| matches!(setting.key, "redirect" | "ws_enabled" | "ws_paths" | "ws_origins" | "upgrades");
+    let rules: Vec<&Setting> = settings().filter(is_rule).collect();
+    let hosts: HashMap<String, &[HostPattern]> =
+        config.sites.iter().map(|site| (site.name(), site.hosts.as_slice())).collect();
+    let served = config.named_configurations().filter(|((site, _), _)| site != "default" || config.has_default_site());
+    served.map(move |(name, config)| {
+        let hosts = hosts.get(&name.0).copied().unwrap_or_default();
+        let settings = rules.iter().map(|setting| config.show(setting)).collect();
+        (name, TunnelRules { hosts, backends: &config.upstream.backends, settings })
+    })
+}
+
+impl TunnelRules<'_> {
+    /// Returns whether every tunnel that was opened with the rules `before` continues with these.
+    fn continue_tunnels_of(&self, before: &Self) -> bool {
+        let has_backend = |before: &Backend| self.backends.iter().any(|backend| backend.origin() == before.origin());
+        self.settings == before.settings
+            && before.hosts.iter().all(|host| self.hosts.contains(host))
+            && before.backends.iter().all(has_backend)
+    }
 }
 
 pub(super) fn with_certificates(certificates: &Option<Certificates>, config: &Config, stack: Stack) -> Stack {

@@ -9,7 +9,7 @@ use rproxy_forward_headers::ForwardHeadersLayer;
 use rproxy_path_filter::PathFilterLayer;
 use rproxy_request_guard::RequestGuardLayer;
 use rproxy_security_headers::SecurityHeadersLayer;
-use rproxy_ws_passthrough::{TunnelCounts, WsPassthroughLayer};
+use rproxy_ws_passthrough::WsPassthroughLayer;
 
 use crate::config::Config;
 
@@ -58,12 +58,8 @@ impl Layers {
         self.path_filters.entry(key).or_insert_with(|| settings.layer(prefix.as_ref())).clone()
     }
 
-    /// Returns the layer, whose limits apply to `counts`.
-    pub(super) fn ws_passthrough(&mut self, config: &Config, counts: Option<TunnelCounts>) -> WsPassthroughLayer {
+    pub(super) fn ws_passthrough(&mut self, config: &Config) -> WsPassthroughLayer {
         let (settings, prefix) = (&config.websocket, config.rate_limit.ipv6_prefix);
-        if let Some(counts) = counts {
-            return settings.apply(self.base.clone().counts(counts), prefix);
-        }
         let new = || settings.apply(self.base.clone(), prefix);
         self.ws_passthrough.entry((settings.id(), prefix)).or_insert_with(new).clone()
     }

@@ -1,14 +1,20 @@
 //! Tests of settings outside of the layers that a reload applies.
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::support::upstream::echo;
-use super::support::{Proxy, connect, curl, free_port, get, request};
+use super::support::upstream::{echo, ok, read_head, responding, scripted};
+use super::support::{
+    Proxy, TIMEOUT, address_in, collect, connect, curl, free_port, get, read_response, request, wait_for,
+};
 
 const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n";
 
@@ -90,9 +96,6 @@ fn overlapping_admin_listener_address_requires_a_restart() {
     assert_eq!(request(SocketAddr::from(([127, 0, 0, 1], port)), HEALTH).status, 200);
 }
 
-/// Waits until the old listener no longer accepts connections.
-///
-/// Its worker closes the listener when it starts to drain.
 #[test]
 fn failed_reload_changes_no_state_of_the_configuration_in_use() {
     let admin = SocketAddr::from(([127, 0, 0, 1], free_port()));
@@ -111,6 +114,9 @@ fn failed_reload_changes_no_state_of_the_configuration_in_use() {
     assert!(purge("b.example").contains("unknown site"), "{}", purge("b.example"));
 }
 
+/// Waits until the old listener no longer accepts connections.
+///
+/// Its worker closes the listener when it starts to drain.
 fn wait_until_closed(address: SocketAddr) {
     let deadline = std::time::Instant::now() + super::support::TIMEOUT;
     while std::net::TcpStream::connect(address).is_ok() {
@@ -160,4 +166,174 @@ fn reload_changes_the_hosts_served_over_tls() {
     assert_eq!(status(), "200");
     proxy.reload("tls_local = true\nhttp_port = 0\ntls_domains = \"a.example\"");
     assert_eq!(status(), "200");
+}
+
+/// Sends a request on a connection that stays open.
+fn get_on(stream: &mut std::net::TcpStream, target: &str) -> u16 {
+    write!(stream, "GET {target} HTTP/1.1\r\nHost: a.example\r\n\r\n").unwrap();
+    read_response(stream).unwrap().status
+}
+
+#[test]
+fn idle_connections_do_not_hold_the_access_log_writers_of_previous_configurations() {
+    let settings = |format: &str| format!("workers = 1\naccess_log = \"{format}\"");
+    let mut proxy = Reloaded::start(&settings("json"));
+    let mut connections: Vec<_> = (0..40).map(|_| connect(proxy.proxy.address)).collect();
+    for (number, stream) in connections.iter_mut().enumerate() {
+        assert_eq!(get_on(stream, "/"), 200);
+        // Each change starts a writer.
+        proxy.reload(&settings(if number % 2 == 0 { "text" } else { "json" }));
+    }
+    let writers = || {
+        let tasks = fs::read_dir(format!("/proc/{}/task", proxy.proxy.pid())).unwrap();
+        let names = tasks.filter_map(|task| fs::read_to_string(task.unwrap().path().join("comm")).ok());
+        names.filter(|name| name.trim_end() == "rproxy-log").count()
+    };
+    let deadline = Instant::now() + TIMEOUT;
+    while writers() > 1 {
+        assert!(Instant::now() < deadline, "{} writers", writers());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    for stream in &mut connections {
+        assert_eq!(get_on(stream, "/still-open"), 200);
+    }
+}
+
+#[test]
+fn reload_keeps_the_connections_and_health_of_an_unchanged_upstream() {
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&connections);
+    let healthy = scripted(move |mut stream| {
+        let mut requests = 0;
+        while let Some(head) = read_head(&mut stream) {
+            // Each health check has its own connection.
+            counter.fetch_add(usize::from(requests == 0 && !head.starts_with("GET /up ")), SeqCst);
+            requests += 1;
+            stream.write_all(ok("healthy").as_bytes()).unwrap();
+        }
+    });
+    let checks = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&checks);
+    let unhealthy = responding(move |head| match head.starts_with("GET /up ") {
+        true => {
+            counter.fetch_add(1, SeqCst);
+            "HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n".to_owned()
+        }
+        false => ok("unhealthy"),
+    });
+    let settings = |more: &str| {
+        format!(
+            "workers = 1\ncache_enabled = false\n{more}\n[[site]]\nhosts = \"a.example\"\n\
+             upstream = [\"{unhealthy}\", \"{healthy}\"]\nupstream_health_path = \"/up\"\nupstream_health_interval = \"1h\"\n"
+        )
+    };
+    let mut proxy = Reloaded::start(&settings(""));
+    proxy.proxy.wait_for_log("health check of the backend failed");
+    for (number, more) in ["", "max_body = 1000", "filter_strict = true", ""].into_iter().enumerate() {
+        if number > 0 {
+            proxy.reload(&settings(more));
+        }
+        for _ in 0..4 {
+            assert_eq!(get(proxy.proxy.address, "/").body, "healthy", "{}", proxy.proxy.log());
+        }
+    }
+    assert_eq!((connections.load(SeqCst), checks.load(SeqCst)), (1, 1));
+    // A changed upstream continues the health, before and after its first check.
+    proxy.reload(&settings("upstream_timeout = 7"));
+    for _ in 0..4 {
+        assert_eq!(get(proxy.proxy.address, "/").body, "healthy", "{}", proxy.proxy.log());
+    }
+}
+
+#[test]
+fn reload_reopens_the_admin_listener_at_the_same_address() {
+    let mut proxy = Reloaded::start("");
+    let admin = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    for _ in 0..30 {
+        proxy.reload(&format!("admin_listen = \"{admin}\""));
+        assert_eq!(request(admin, HEALTH).status, 200);
+        proxy.reload("");
+    }
+    assert!(!proxy.proxy.log().contains("reload failed"), "{}", proxy.proxy.log());
+}
+
+#[test]
+fn stalled_admin_connection_does_not_extend_the_drain_timeout() {
+    let upstream = echo();
+    for is_reloaded in [false, true] {
+        let admin = format!("127.0.0.1:{}", free_port());
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("rproxy.toml");
+        let write = |timeout: u32| {
+            let settings = "listen = \"127.0.0.1:0\"\nhead_timeout = \"1m\"";
+            let text = format!(
+                "{settings}\nupstream = \"{upstream}\"\nadmin_listen = \"{admin}\"\ndrain_timeout = {timeout}\n"
+            );
+            fs::write(&file, text).unwrap();
+        };
+        write(if is_reloaded { 30 } else { 1 });
+        let mut proxy = Proxy::run(&["--config", file.to_str().unwrap()], &[]);
+        if is_reloaded {
+            write(1);
+            proxy.signal("HUP");
+            proxy.wait_for_log("configuration reloaded: changed settings RPROXY_DRAIN_TIMEOUT");
+        }
+        let mut stalled = connect(admin.parse().unwrap());
+        stalled.write_all(b"GET /metrics HTTP/1.1\r\nHost: local").unwrap();
+        assert_eq!(request(admin.parse().unwrap(), HEALTH).status, 200);
+        let began = Instant::now();
+        proxy.signal("TERM");
+        assert_eq!(proxy.wait().code(), Some(0));
+        assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    }
+}
+
+#[test]
+fn sighup_during_the_start_leads_to_a_reload_after_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("rproxy.toml");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut child = Command::new(env!("CARGO_BIN_EXE_rproxy"))
+        .args(["--config", pipe.to_str().unwrap()])
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let log = collect(child.stderr.take().unwrap());
+    let text = format!("listen = \"127.0.0.1:0\"\nupstream = \"{}\"\n", echo());
+    // Succeeds when the process reads its configuration, which it does before it is ready.
+    let mut config = fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+    for signal in ["HUP", "USR1", "USR2"] {
+        assert!(
+            Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().unwrap().success()
+        );
+    }
+    config.write_all(text.as_bytes()).unwrap();
+    drop(config);
+    let address = address_in(&wait_for(&log, "listening"));
+    // The reload reads the configuration again.
+    fs::write(&pipe, &text).unwrap();
+    wait_for(&log, "configuration reloaded, nothing has changed");
+    assert_eq!(get(address, "/").status, 200);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn reload_logs_the_changed_sites_and_settings() {
+    let site = |name: &str, more: &str| format!("[[site]]\nhosts = \"{name}\"\n{more}\n");
+    let mut proxy = Reloaded::start(&site("a.example", ""));
+    for (settings, expected) in [
+        (site("a.example", "hsts = false"), "configuration reloaded: changed sites a.example"),
+        (site("a.example", "hsts = false"), "configuration reloaded, nothing has changed"),
+        (
+            format!("max_head = \"8KiB\"\n{}", site("b.example", "")),
+            "configuration reloaded: added sites b.example; removed sites a.example; changed settings RPROXY_MAX_HEAD",
+        ),
+    ] {
+        proxy.reload(&settings);
+        proxy.proxy.wait_for_log(expected);
+    }
 }

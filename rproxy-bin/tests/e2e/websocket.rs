@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tokio_tungstenite::tungstenite::{Error, Message};
-use tokio_tungstenite::{accept_async, connect_async};
+use tokio_tungstenite::{accept_async, client_async, connect_async};
 
 const HANDSHAKE: &str = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -297,6 +297,136 @@ async fn reload_closes_websockets_only_if_their_upstream_changes() {
     let (mut client, _) = connect_async(format!("ws://{}/", proxy.address)).await.unwrap();
     client.send(Message::text("again")).await.unwrap();
     assert_eq!(client.next().await.unwrap().unwrap(), Message::text("again"));
+}
+
+type Client = tokio_tungstenite::WebSocketStream<tokio::net::TcpStream>;
+
+/// Opens a WebSocket to a site of the proxy, or returns the status of the rejection.
+async fn open(proxy: &Proxy, url: &str) -> Result<Client, u16> {
+    let stream = tokio::net::TcpStream::connect(proxy.address).await.unwrap();
+    match client_async(format!("ws://{url}"), stream).await {
+        Ok((client, _)) => Ok(client),
+        Err(Error::Http(response)) => Err(response.status().as_u16()),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+async fn assert_echoes(client: &mut Client, text: &str) {
+    client.send(Message::text(text)).await.unwrap();
+    assert_eq!(client.next().await.unwrap().unwrap(), Message::text(text));
+}
+
+async fn assert_restarts(mut client: Client) {
+    let Some(Ok(Message::Close(Some(close)))) = client.next().await else { panic!("no Close") };
+    assert_eq!(close.code, CloseCode::Restart);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reload_closes_only_websockets_of_changed_sites_and_routes() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rproxy.toml");
+    let (one, two) = (echo_server(), echo_server());
+    let write = |a: &str, b: &str, chat: &str| {
+        let text = format!(
+            "listen = \"127.0.0.1:0\"\n[[site]]\nhosts = \"a.example\"\n{a}\n[[site]]\nhosts = \"b.example\"\n{b}\n\
+             [[site.route]]\npaths = \"/chat/**\"\nupstream = \"{one}\"\n{chat}\n"
+        );
+        std::fs::write(&file, text).unwrap();
+    };
+    let first = format!("upstream = \"{one}\"");
+    write(&first, &first, "");
+    let proxy = Proxy::run(&["--config", file.to_str().unwrap()], &[]);
+    let mut reloads = 0;
+    let mut reload = || {
+        reloads += 1;
+        proxy.signal("HUP");
+        tokio::task::block_in_place(|| proxy.wait_for_logs("configuration reloaded", reloads));
+    };
+    let mut a = open(&proxy, "a.example/").await.unwrap();
+    let mut b = open(&proxy, "b.example/").await.unwrap();
+    let mut chat = open(&proxy, "b.example/chat/1").await.unwrap();
+
+    // An additional backend, and settings for new WebSockets.
+    write(&first, &format!("upstream = \"{two}, {one} weight=2\"\nws_lifetime = \"1h\""), "ws_max_connections = 5");
+    reload();
+    for client in [&mut a, &mut b, &mut chat] {
+        assert_echoes(client, "after an addition").await;
+    }
+    // The backend of `b` may be the one that is removed.
+    write(&first, &format!("upstream = \"{two}\""), "ws_max_connections = 5");
+    reload();
+    assert_restarts(b).await;
+    for client in [&mut a, &mut chat] {
+        assert_echoes(client, "after a removal").await;
+    }
+    let mut b = open(&proxy, "b.example/").await.unwrap();
+    // The route no longer allows the path.
+    write(&first, &format!("upstream = \"{two}\""), "ws_paths = \"/chat/2\"");
+    reload();
+    assert_restarts(chat).await;
+    assert_echoes(&mut b, "after a rule").await;
+    // A site that now redirects, and a site that does not exist any more.
+    write("redirect = \"https://b.example\"", &format!("upstream = \"{two}\""), "");
+    reload();
+    assert_restarts(a).await;
+    assert_echoes(&mut b, "after a redirect").await;
+    std::fs::write(&file, format!("listen = \"127.0.0.1:0\"\nupstream = \"{two}\"")).unwrap();
+    reload();
+    assert_restarts(b).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn websocket_limits_of_a_reload_count_open_websockets() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rproxy.toml");
+    let upstream = echo_server();
+    let write = |settings: &str, chat: &str| {
+        let text = format!(
+            "listen = \"127.0.0.1:0\"\nupstream = \"{upstream}\"\n{settings}\n\
+             [[route]]\npaths = \"/chat/**\"\n{chat}\n[[route]]\npaths = \"/inherited/**\"\nhsts = false\n"
+        );
+        std::fs::write(&file, text).unwrap();
+    };
+    write("", "");
+    let settings = [("RPROXY_ADMIN_LISTEN", "127.0.0.1:0")];
+    let proxy = Proxy::run(&["--config", file.to_str().unwrap()], &settings);
+    let mut clients = Vec::new();
+    for path in ["", "inherited/1", "chat/1", "chat/2"] {
+        clients.push(open(&proxy, &format!("a.example/{path}")).await.unwrap());
+    }
+    // The limits that each reload sets, and the statuses of a new WebSocket of the site and of the chat.
+    for (reloads, (settings, chat, statuses)) in (1..).zip([
+        ("ws_max_connections = 4", "", [Some(503), Some(503)]),
+        ("ws_max_per_client = 4", "", [Some(429), Some(429)]),
+        ("ws_max_connections = 5", "", [None, None]),
+        ("ws_max_connections = 2", "ws_max_connections = 3", [Some(503), None]),
+        ("ws_max_connections = 3", "ws_max_per_client = 2\nws_max_connections = 0", [None, Some(429)]),
+        ("", "ws_max_connections = 2", [None, Some(503)]),
+    ]) {
+        write(settings, chat);
+        proxy.signal("HUP");
+        tokio::task::block_in_place(|| proxy.wait_for_logs("configuration reloaded", reloads));
+        for (path, status) in ["inherited/2", "chat/3"].into_iter().zip(statuses) {
+            let client = open(&proxy, &format!("a.example/{path}")).await;
+            assert_eq!(client.as_ref().err(), status.as_ref(), "{path}: {settings} {chat}");
+            let Ok(mut client) = client else { continue };
+            client.close(None).await.unwrap();
+            while client.next().await.is_some() {}
+            // The proxy has closed both sockets before it stops counting the tunnel.
+            let address = proxy.address_of("admin requests");
+            let deadline = Instant::now() + crate::support::TIMEOUT;
+            let is_closed = || {
+                let request = b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+                exchange(address, request).contains("\nrproxy_tunnels 4\n")
+            };
+            while !tokio::task::block_in_place(is_closed) {
+                assert!(Instant::now() < deadline, "the closed WebSocket is still counted");
+            }
+        }
+    }
+    for client in &mut clients {
+        assert_echoes(client, "still open").await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

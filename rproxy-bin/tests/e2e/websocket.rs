@@ -412,7 +412,8 @@ async fn websocket_limits_of_a_reload_count_open_websockets() {
             let Ok(mut client) = client else { continue };
             client.close(None).await.unwrap();
             while client.next().await.is_some() {}
-            // The proxy has closed both sockets before it stops counting the tunnel.
+            drop(client);
+            // The proxy closes both sockets before it stops counting the tunnel.
             let address = proxy.address_of("admin requests");
             let deadline = Instant::now() + crate::support::TIMEOUT;
             let is_closed = || {

@@ -3,8 +3,9 @@
 use bytes::{Bytes, BytesMut};
 use http_body::Frame;
 
-use crate::chunked::{Chunk, ChunkedDecoder, Role};
-use crate::{RequestBodyFraming, ResponseBodyFraming};
+use crate::chunked::{Chunk, ChunkedDecoder, InvalidBody, Role};
+use crate::request::RequestBodyFraming;
+use crate::response::ResponseBodyFraming;
 
 /// A decoder for the body of a message.
 #[derive(Debug)]
@@ -21,24 +22,6 @@ enum State {
     Ended,
 }
 
-/// The reason that a body is invalid.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum InvalidBody {
-    /// A chunk has no valid size.
-    #[error("a chunk has no valid size")]
-    ChunkSize,
-    /// A chunk does not end after its declared size.
-    #[error("a chunk does not end after its declared size")]
-    ChunkEnd,
-    /// The trailer section is malformed, or has too many fields.
-    #[error("the trailer section is malformed or has too many fields")]
-    Trailers,
-    /// Chunk extensions or trailers are too large.
-    #[error("chunk extensions or trailers are too large")]
-    Overhead,
-}
-
 impl BodyDecoder {
     /// Creates the decoder of a request body.
     #[must_use]
@@ -47,6 +30,17 @@ impl BodyDecoder {
             RequestBodyFraming::None | RequestBodyFraming::Upgrade | RequestBodyFraming::Length(0) => State::Ended,
             RequestBodyFraming::Length(length) => State::Length(length),
             RequestBodyFraming::Chunked => State::Chunked(Box::new(ChunkedDecoder::new(Role::Client))),
+        })
+    }
+
+    /// Creates the decoder of a response body.
+    #[must_use]
+    pub fn for_response(framing: ResponseBodyFraming) -> Self {
+        Self(match framing {
+            ResponseBodyFraming::Empty | ResponseBodyFraming::Length(0) => State::Ended,
+            ResponseBodyFraming::Length(length) => State::Length(length),
+            ResponseBodyFraming::Chunked => State::Chunked(Box::new(ChunkedDecoder::new(Role::Server))),
+            ResponseBodyFraming::Close => State::Close,
         })
     }
 
@@ -64,17 +58,6 @@ impl BodyDecoder {
             State::Ended => Some(0),
             State::Chunked(_) | State::Close => None,
         }
-    }
-
-    /// Creates the decoder of a response body.
-    #[must_use]
-    pub fn for_response(framing: ResponseBodyFraming) -> Self {
-        Self(match framing {
-            ResponseBodyFraming::Empty | ResponseBodyFraming::Length(0) => State::Ended,
-            ResponseBodyFraming::Length(length) => State::Length(length),
-            ResponseBodyFraming::Chunked => State::Chunked(Box::new(ChunkedDecoder::new(Role::Server))),
-            ResponseBodyFraming::Close => State::Close,
-        })
     }
 
     /// Decodes the next frame of the body from the front of `input`, without copying it.
@@ -115,5 +98,33 @@ impl BodyDecoder {
             self.0 = State::Ended;
         }
         is_complete
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn detects_the_end_of_a_body_for_each_framing() {
+        use ResponseBodyFraming::{Chunked, Close, Empty, Length};
+        for (framing, input, content, has_ended, rest) in [
+            (Empty, &b"HTTP"[..], &b""[..], true, &b"HTTP"[..]),
+            (Length(0), b"HTTP", b"", true, b"HTTP"),
+            (Length(3), b"abc", b"abc", true, b""),
+            (Length(3), b"ab", b"ab", false, b""),
+            (Length(3), b"abcde", b"abc", true, b"de"),
+            (Close, b"abc", b"abc", false, b""),
+            (Chunked, b"3;a=b\r\nabc\r\n0\r\n\r\nHTTP", b"abc", true, b"HTTP"),
+            (Chunked, b"3\r\nabc\r\n0\r\n", b"abc", false, b""),
+        ] {
+            let mut decoder = BodyDecoder::for_response(framing);
+            let (mut input, mut decoded) = (BytesMut::from(input), Vec::new());
+            while let Some(frame) = decoder.decode(&mut input).unwrap() {
+                decoded.extend_from_slice(&frame.into_data().unwrap());
+            }
+            assert_eq!((&*decoded, decoder.has_ended(), &*input), (content, has_ended, rest), "{framing:?}");
+            assert_eq!(decoder.end_at_close(), has_ended || framing == Close, "{framing:?}");
+        }
     }
 }

@@ -3,7 +3,23 @@
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::body::InvalidBody;
+/// The reason that a body is invalid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidBody {
+    /// A chunk has no valid size.
+    #[error("a chunk has no valid size")]
+    ChunkSize,
+    /// A chunk does not end after its declared size.
+    #[error("a chunk does not end after its declared size")]
+    ChunkEnd,
+    /// The trailer section is malformed, or has too many fields.
+    #[error("the trailer section is malformed or has too many fields")]
+    Trailers,
+    /// Chunk extensions or trailers are too large.
+    #[error("chunk extensions or trailers are too large")]
+    Overhead,
+}
 
 /// A decoder of the chunked transfer coding.
 #[derive(Debug)]
@@ -22,7 +38,35 @@ pub(crate) enum Role {
     /// The limit of chunk extensions applies to the whole body, since a client could send nothing else.
     Client,
     /// Chunk sizes may be padded with spaces, which some old servers send, and each chunk may have an extension.
+    ///
+    /// A line of the trailer section may end with LF alone (RFC 9112 §2.2), as in a response head.
     Server,
+}
+
+impl Role {
+    /// Returns the maximum number of digits of a chunk size, which can't overflow.
+    fn max_digits(self) -> u8 {
+        match self {
+            Self::Client => 15,
+            Self::Server => 16,
+        }
+    }
+
+    /// Returns the maximum size of chunk extensions and padding in bytes, per request body or per chunk of a response.
+    fn max_extensions(self) -> usize {
+        match self {
+            Self::Client => MAX_TRAILER_SIZE,
+            Self::Server => MAX_RESPONSE_EXTENSION_SIZE,
+        }
+    }
+
+    /// Returns the maximum number of fields in a trailer section.
+    fn max_trailer_fields(self) -> usize {
+        match self {
+            Self::Client => MAX_REQUEST_TRAILER_FIELDS,
+            Self::Server => MAX_RESPONSE_TRAILER_FIELDS,
+        }
+    }
 }
 
 /// A part of a body.
@@ -101,20 +145,24 @@ impl ChunkedDecoder {
     fn next(&mut self, byte: u8) -> Result<State, InvalidBody> {
         let is_server = self.role == Role::Server;
         Ok(match (self.state, byte) {
-            // At most 15 digits, which can't overflow.
-            (State::Size { size, digits: digits @ 0..15 }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
+            (State::Size { size, digits }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F')
+                if digits < self.role.max_digits() =>
+            {
                 let digit = (byte as char).to_digit(16).ok_or(InvalidBody::ChunkSize)?;
                 State::Size { size: size << 4 | u64::from(digit), digits: digits + 1 }
             }
             (State::Size { size, digits: 1.. } | State::Padding { size }, b'\r') => State::SizeEnd { size },
-            (State::Size { size, digits: 1.. } | State::Padding { size }, b';') => State::Extension { size },
+            (State::Size { size, digits: 1.. } | State::Padding { size }, b';') => {
+                self.count_overhead(self.role.max_extensions())?;
+                State::Extension { size }
+            }
             (State::Size { size, digits: 1.. } | State::Padding { size }, b' ' | b'\t') if is_server => {
-                self.count_overhead()?;
+                self.count_overhead(self.role.max_extensions())?;
                 State::Padding { size }
             }
             (State::Extension { size }, b'\r') => State::SizeEnd { size },
             (State::Extension { size }, b'\t' | b' '..=b'~' | 0x80..) => {
-                self.count_overhead()?;
+                self.count_overhead(self.role.max_extensions())?;
                 State::Extension { size }
             }
             (State::SizeEnd { size }, b'\n') => {
@@ -131,28 +179,39 @@ impl ChunkedDecoder {
             (State::DataCr | State::DataLf | State::Data { .. }, _) => return Err(InvalidBody::ChunkEnd),
             (State::TrailerStart, b'\r') => State::EndLf,
             (State::EndLf, b'\n') => State::EndLf,
+            (State::TrailerStart, b'\n') if is_server => State::EndLf,
             // RFC 9112 §5.2: no line folding.
             (State::TrailerStart, b' ' | b'\t') => return Err(InvalidBody::Trailers),
             (State::Trailer, b'\r') => {
-                self.trailers.push(byte);
+                self.push_trailer_byte(byte)?;
                 State::TrailerLf
             }
             (State::TrailerStart | State::Trailer, b'\t' | b' '..=b'~' | 0x80..) => {
-                self.count_overhead()?;
-                self.trailers.push(byte);
+                self.push_trailer_byte(byte)?;
                 State::Trailer
             }
             (State::TrailerLf, b'\n') => {
-                self.trailers.push(byte);
+                self.push_trailer_byte(byte)?;
+                State::TrailerStart
+            }
+            (State::Trailer, b'\n') if is_server => {
+                self.push_trailer_byte(byte)?;
                 State::TrailerStart
             }
             _ => return Err(InvalidBody::Trailers),
         })
     }
 
-    fn count_overhead(&mut self) -> Result<(), InvalidBody> {
+    fn push_trailer_byte(&mut self, byte: u8) -> Result<(), InvalidBody> {
+        self.count_overhead(MAX_TRAILER_SIZE)?;
+        self.trailers.push(byte);
+        Ok(())
+    }
+
+    /// Counts a byte that is not content. Returns an error if there are more than `max`.
+    fn count_overhead(&mut self, max: usize) -> Result<(), InvalidBody> {
         self.overhead += 1;
-        if self.overhead > MAX_OVERHEAD { Err(InvalidBody::Overhead) } else { Ok(()) }
+        if self.overhead > max { Err(InvalidBody::Overhead) } else { Ok(()) }
     }
 
     /// Parses the trailer section, without the empty line that ends it (RFC 9112 §7.1.2).
@@ -162,8 +221,9 @@ impl ChunkedDecoder {
         }
         let mut section = std::mem::take(&mut self.trailers);
         section.extend_from_slice(b"\r\n");
-        let mut fields = [httparse::EMPTY_HEADER; MAX_TRAILER_FIELDS];
-        let Ok(httparse::Status::Complete((_, fields))) = httparse::parse_headers(&section, &mut fields) else {
+        let mut fields = [httparse::EMPTY_HEADER; MAX_REQUEST_TRAILER_FIELDS];
+        let fields = &mut fields[..self.role.max_trailer_fields()];
+        let Ok(httparse::Status::Complete((_, fields))) = httparse::parse_headers(&section, fields) else {
             return Err(InvalidBody::Trailers);
         };
         let mut trailers = HeaderMap::with_capacity(fields.len());
@@ -176,11 +236,19 @@ impl ChunkedDecoder {
     }
 }
 
-/// The maximum size of chunk extensions and trailers in bytes.
-const MAX_OVERHEAD: usize = 16 * 1024;
+/// The maximum size of a trailer section in bytes, in a request together with the chunk extensions.
+pub const MAX_TRAILER_SIZE: usize = 16 * 1024;
 
-/// The maximum number of fields in a trailer section.
-const MAX_TRAILER_FIELDS: usize = 64;
+/// The maximum number of fields in the trailer section of a request.
+const MAX_REQUEST_TRAILER_FIELDS: usize = 64;
+
+/// The maximum number of fields in the trailer section of a response.
+pub const MAX_RESPONSE_TRAILER_FIELDS: usize = 32;
+
+/// The maximum size of the padding and the extensions of a chunk in a response.
+///
+/// Together with 16 digits and the line end, a line has at most 1,024 bytes.
+const MAX_RESPONSE_EXTENSION_SIZE: usize = 1024 - 16 - 2;
 
 #[cfg(test)]
 mod tests {
@@ -258,7 +326,7 @@ mod tests {
 
     #[test]
     fn limits_extensions_of_a_request_and_of_each_chunk_of_a_response() {
-        let endless = format!("5;{}", "a".repeat(MAX_OVERHEAD + 1));
+        let endless = format!("5;{}", "a".repeat(MAX_TRAILER_SIZE + 1));
         let chunks = format!("1;{}\r\na\r\n", "a".repeat(1000)).repeat(20) + "0\r\n\r\n";
         for role in [Role::Client, Role::Server] {
             assert_eq!(decode(role, &endless, 4096).err(), Some(InvalidBody::Overhead));
@@ -277,7 +345,54 @@ mod tests {
     #[test]
     fn limits_the_number_of_trailer_fields() {
         let body = |fields| format!("0\r\n{}\r\n", "a: b\r\n".repeat(fields));
-        assert!(decode(Role::Client, &body(MAX_TRAILER_FIELDS), 4096).is_ok());
-        assert_eq!(decode(Role::Client, &body(MAX_TRAILER_FIELDS + 1), 4096).err(), Some(InvalidBody::Trailers));
+        assert!(decode(Role::Client, &body(MAX_REQUEST_TRAILER_FIELDS), 4096).is_ok());
+        assert_eq!(
+            decode(Role::Client, &body(MAX_REQUEST_TRAILER_FIELDS + 1), 4096).err(),
+            Some(InvalidBody::Trailers)
+        );
+    }
+
+    #[test]
+    fn rejects_malformed_chunks_of_a_response() {
+        let long = format!("1;{}\r\na", "x".repeat(1024));
+        let trailers = format!("0\r\nx: {}", "x".repeat(MAX_TRAILER_SIZE));
+        let many = format!("0\r\n{}\r\n", "x: 1\r\n".repeat(MAX_RESPONSE_TRAILER_FIELDS + 1));
+        for (body, error) in [
+            ("x\r\n", InvalidBody::ChunkSize),
+            ("-1\r\n", InvalidBody::ChunkSize),
+            ("0x1\r\na", InvalidBody::ChunkSize),
+            ("1\na", InvalidBody::ChunkSize),
+            ("1;\na\r\na", InvalidBody::ChunkSize),
+            ("1;\0\r\na", InvalidBody::ChunkSize),
+            ("fffffffffffffffff\r\n", InvalidBody::ChunkSize),
+            ("3\r\nabcd\r\n", InvalidBody::ChunkEnd),
+            ("1\r\na0\r\n", InvalidBody::ChunkEnd),
+            ("\r\n", InvalidBody::ChunkSize),
+            ("0\r\na\rb: c\r\n\r\n", InvalidBody::Trailers),
+            ("0\r\n a: b\r\n\r\n", InvalidBody::Trailers),
+            (&long, InvalidBody::Overhead),
+            (&trailers, InvalidBody::Overhead),
+            (&many, InvalidBody::Trailers),
+        ] {
+            assert_eq!(decode(Role::Server, body, body.len()).err(), Some(error), "{body:?}");
+        }
+    }
+
+    // RFC 9112 §2.2
+    #[test]
+    fn accepts_a_bare_lf_in_the_trailers_of_a_response_only() {
+        let body = "1\r\na\r\n0\r\nx: 1\ny: 2\r\n\n";
+        for piece in [1, 2, 100] {
+            assert_eq!(decode(Role::Server, body, piece).unwrap().1.unwrap().len(), 2);
+        }
+        assert_eq!(decode(Role::Client, body, 100).err(), Some(InvalidBody::Trailers));
+        assert_eq!(decode(Role::Server, "0\r\n\nHTTP", 100).unwrap().2, "HTTP");
+    }
+
+    #[test]
+    fn accepts_sixteen_digits_in_chunk_sizes_of_servers_only() {
+        let body = "0000000000000001\r\na\r\n0\r\n\r\n";
+        assert_eq!(decode(Role::Server, body, 100).unwrap().0, "a");
+        assert_eq!(decode(Role::Client, body, 100).err(), Some(InvalidBody::ChunkSize));
     }
 }

@@ -32,30 +32,69 @@
 //! | `Connection`, `TE` | up to 2 KiB together | longer |
 //! | Chunked coding | up to 16 KiB of extensions and trailers | whitespace around sizes, bare line ends, more than 15 digits (RFC 9112 §7.1) |
 //!
+//! # Responses that a client accepts
+//!
+//! Clients of a proxy should get what a lenient browser would show, so a client is more lenient than a server where only one
+//! interpretation of a response exists. A response that could have another end for another parser is rejected, or its
+//! connection is not reused.
+//!
+//! | Part | Accepted | Rejected |
+//! |---|---|---|
+//! | Line ends of the head and of trailers | CRLF, bare LF (RFC 9112 §2.2) | bare CR, NUL |
+//! | Status line | HTTP/1.0 and HTTP/1.1, with or without a reason (§4) | other versions, status codes below 100, HTTP/0.9 |
+//! | Size | 64 KiB and 128 fields | larger |
+//! | Fields | whitespace before the colon, which is removed (§5.1) | line folding (§5.2), names that are no tokens |
+//! | `Content-Length` | digits; equal values in a list or in repeated fields, which become one (RFC 9110 §8.6) | different values, signs |
+//! | `Transfer-Encoding` | `chunked` alone, once; an unregistered coding alone is ignored, and the body ends with the connection (RFC 9112 §6.3) | registered codings, lists; in HTTP/1.0 (§6.1) |
+//! | `Transfer-Encoding` with `Content-Length` | `chunked`; `Content-Length` is removed, and the connection closed (§6.3) | |
+//! | Responses to HEAD, 204, 304 | no body; framing fields in a 204 close the connection (RFC 9110 §8.6) | |
+//! | Responses to CONNECT with 2xx | no body, and no reuse of the connection (RFC 9112 §6.3) | |
+//! | Interim responses | without framing fields | content (§6.1) |
+//! | No framing fields | the body ends with the connection (§6.3) | |
+//! | `Connection` | `close` and `keep-alive`, which are removed (§9.3); other options stay | |
+//! | Chunked coding | spaces after a size, 16 digits, 1 KiB per chunk line (§7.1) | bare line ends, control characters in extensions |
+//! | Trailers | 16 KiB and 32 fields (§7.1.2) | larger, malformed fields |
+//!
+//! # Messages that are written
+//!
+//! Each written head has one framing, from the body and not from the fields of the message. A request has its target in
+//! origin-form, and `Connection: close` if its method gives content no meaning (RFC 9110 §9.3). A server parses it to the
+//! same request: method, path, query, content, and all fields except those about framing and the connection.
+//!
 //! # Errors
 //!
 //! [`RequestParser`] returns a [`RejectedHead`](rproxy_core::RejectedHead), from which a server derives the status.
-//! [`BodyDecoder`] returns [`InvalidBody`], after which the connection can't be used any more. No input causes a panic.
+//! [`parse_response_head`] returns [`InvalidResponseHead`], and [`BodyDecoder`] returns [`InvalidBody`], after which the connection can't be used any more. No input causes a panic.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
 mod body;
 mod check;
 mod chunked;
+mod encoder;
+mod fields;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
 mod limits;
 mod request;
+mod request_writer;
 mod response;
+mod response_parser;
 mod syntax;
 
 pub use self::{
-    body::{BodyDecoder, InvalidBody},
+    body::BodyDecoder,
+    chunked::{InvalidBody, MAX_RESPONSE_TRAILER_FIELDS, MAX_TRAILER_SIZE},
+    encoder::{BodyEncoder, WrongLength, put_chunk_size, put_last_chunk},
+    fields::put_field,
     limits::HeadLimits,
     request::{RequestBodyFraming, RequestHead, RequestParser, ResponseContext},
-    response::{
-        ResponseBodyFraming, put_chunk_size, put_field, put_last_chunk, write_response_head, write_switching_protocols,
+    request_writer::write_request_head,
+    response::{ResponseBodyFraming, write_response_head, write_switching_protocols},
+    response_parser::{
+        InvalidResponseHead, MAX_RESPONSE_FIELDS, MAX_RESPONSE_HEAD_SIZE, ResponseHead, content_length, is_bodiless,
+        is_status_line_prefix, parse_response_head,
     },
     syntax::{has_token, is_disguised_framing_field},
 };

@@ -8,8 +8,9 @@ use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderMap, TRANSFER_ENCODIN
 use http::response::Parts;
 use http_body::SizeHint;
 
-use crate::ResponseContext;
-use crate::syntax::has_token;
+use crate::fields::{put_field, put_length};
+use crate::request::ResponseContext;
+use crate::syntax::{self, has_token};
 
 /// The framing of a response body (RFC 9112 §6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,45 +109,7 @@ fn framing(head: &Parts, context: ResponseContext, size: &SizeHint) -> ResponseB
 fn length(headers: &HeaderMap) -> Option<u64> {
     let mut lines = headers.get_all(CONTENT_LENGTH).iter();
     let (line, None) = (lines.next()?, lines.next()) else { return None };
-    let digits = line.as_bytes();
-    let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
-    is_number.then(|| line.to_str().ok()?.parse().ok()).flatten()
-}
-
-/// Writes the chunk size line that precedes the data of a chunk.
-pub fn put_chunk_size(out: &mut Vec<u8>, length: usize) {
-    let mut digits = [0; 16];
-    let (mut at, mut number) = (digits.len(), length);
-    while number > 0 {
-        at -= 1;
-        digits[at] = b"0123456789abcdef"[number & 15];
-        number >>= 4;
-    }
-    out.extend_from_slice(&digits[at..]);
-    out.extend_from_slice(b"\r\n");
-}
-
-/// Writes the last chunk and the trailers of a chunked body (RFC 9112 §7.1).
-pub fn put_last_chunk(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
-    out.extend_from_slice(b"0\r\n");
-    for (name, value) in trailers.into_iter().flatten() {
-        put_field(out, name.as_str(), value.as_bytes());
-    }
-    out.extend_from_slice(b"\r\n");
-}
-
-fn put_length(out: &mut Vec<u8>, length: u64) {
-    put_field(out, CONTENT_LENGTH.as_str(), itoa::Buffer::new().format(length).as_bytes());
-}
-
-/// Writes a field line.
-pub fn put_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    // A single reservation for all four parts.
-    out.reserve(name.len() + value.len() + 4);
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
+    syntax::content_length(line.as_bytes())
 }
 
 /// Writes a `Date` field (RFC 9110 §6.6.1), which is formatted once per second.
@@ -281,13 +244,5 @@ mod tests {
         let text = String::from_utf8(out).unwrap();
         let date = text.lines().find_map(|line| line.strip_prefix("date: ")).unwrap();
         assert!(httpdate::parse_http_date(date).is_ok());
-    }
-
-    #[test]
-    fn writes_hexadecimal_chunk_sizes_and_trailers() {
-        let mut out = Vec::new();
-        put_chunk_size(&mut out, 0x1a2b);
-        put_last_chunk(&mut out, Some(&HeaderMap::from_iter([(DATE, http::HeaderValue::from_static("now"))])));
-        assert_eq!(out, b"1a2b\r\n0\r\ndate: now\r\n\r\n");
     }
 }

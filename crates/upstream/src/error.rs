@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body::Body;
 use rproxy_core::{ProxyErrorType, Rejection, RejectionDetail};
+use rproxy_http1::InvalidResponseHead;
 
 use crate::body::UpstreamBody;
 
@@ -39,6 +40,15 @@ pub enum BodyError {
     /// The response body of an upgrade or an extended CONNECT failed.
     #[error(transparent)]
     Http(hyper::Error),
+}
+
+/// The error for a malformed or ambiguous response head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Malformed {
+    #[error(transparent)]
+    Head(#[from] InvalidResponseHead),
+    #[error("the backend sent an unexpected 101 response or too many interim responses")]
+    UnexpectedInterimResponse,
 }
 
 /// A response extension with the error of a request that received no valid response from a backend.

@@ -1,13 +1,9 @@
 //! HTTP/1.1 connections to a backend, driven by the task of each request.
 //!
 //! The client of hyper passes each request and response through channels to a separate task. That costs as much as the
-//! rest of forwarding. Here the future of the request, and then the response body, read and write the socket. httparse
-//! parses heads and chunk sizes, as in hyper.
+//! rest of forwarding. Here the future of the request, and then the response body, read and write the socket.
+//! `rproxy-http1` parses and writes the messages.
 
-mod body;
-#[cfg(any(test, fuzzing))]
-pub(crate) mod fuzz;
-mod head;
 mod output;
 
 use std::future::poll_fn;
@@ -17,22 +13,23 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{Extensions, Method, Request, Response, StatusCode};
+use http::{Extensions, HeaderMap, Method, Request, Response, StatusCode};
 use http_body::{Body, Frame};
+use rproxy_http1::{
+    BodyDecoder, InvalidBody, MAX_RESPONSE_HEAD_SIZE, RequestBodyFraming, ResponseBodyFraming, ResponseHead,
+    is_status_line_prefix, parse_response_head,
+};
 use tokio::io::AsyncReadExt;
 use tokio::task::unconstrained;
 use tokio::time::Instant;
 
-use self::body::Decoder;
-pub(crate) use self::body::{MAX_TRAILER_FIELDS, MAX_TRAILER_SIZE, WrongLength};
-use self::head::{Framing, Head};
-pub(crate) use self::head::{MAX_FIELDS, MAX_HEAD_SIZE, content_length, is_bodiless};
 use self::output::{Output, OutputError};
 use crate::InterimRelay;
 use crate::body::RequestBody;
-use crate::error::{BodyError, BoxError, ProxyError, ProxyErrorKind};
+use crate::error::{BodyError, BoxError, Malformed, ProxyError, ProxyErrorKind};
 use crate::socket::Socket;
 use crate::timeouts::{Deadline, Timeouts};
+use crate::trailers;
 
 /// An HTTP/1.1 connection that is driven by the task of the current request.
 pub(crate) struct Http1Connection<B: Body> {
@@ -41,7 +38,7 @@ pub(crate) struct Http1Connection<B: Body> {
     /// The number of bytes to reserve in the buffer before a read. It doubles after a read that fills the buffer.
     read_size: usize,
     output: Output<B>,
-    decoder: Decoder,
+    decoder: BodyDecoder,
     /// Whether the connection can be reused after the current request.
     keep_alive: bool,
     deadline: Deadline,
@@ -61,11 +58,6 @@ pub(crate) enum SendError {
     Failed(ProxyError),
 }
 
-/// The error for a malformed or ambiguous response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct Malformed(pub(crate) &'static str);
-
 impl<B> Http1Connection<B>
 where
     B: Body<Error: Into<BoxError>> + Unpin,
@@ -76,7 +68,7 @@ where
             input: BytesMut::new(),
             read_size: MIN_READ_SIZE,
             output: Output::default(),
-            decoder: Decoder::Ended,
+            decoder: BodyDecoder::for_response(ResponseBodyFraming::Empty),
             keep_alive: true,
             deadline: Deadline::new(),
             timeouts: Timeouts { response_head: Duration::ZERO, read: Duration::ZERO, deadline: None },
@@ -93,17 +85,17 @@ where
         timeouts: Timeouts,
     ) -> Result<Response<()>, SendError> {
         let is_safe_to_retry = request.body().is_empty() && request.method().is_idempotent();
-        let is_last = self.output.begin(request);
+        let may_keep_alive = self.output.begin(request);
         self.timeouts = timeouts;
         self.deadline.set(Instant::now() + timeouts.response_head);
         let mut context = RequestContext { method: request.method(), extensions: request.extensions(), interim: 0 };
         let received = poll_fn(|cx| self.poll_exchange(cx, &mut context)).await;
         let interim = context.interim;
         match received {
-            Ok(Head { response, framing, keep_alive }) => {
-                self.decoder = Decoder::new(framing);
-                self.keep_alive = keep_alive && !is_last;
-                Ok(response)
+            Ok(head) => {
+                self.decoder = BodyDecoder::for_response(head.framing);
+                self.keep_alive = head.keep_alive && may_keep_alive;
+                Ok(head.response)
             }
             Err(Failure::Closed(error)) => {
                 let unsent = self.output.take_unsent_body();
@@ -118,7 +110,11 @@ where
         }
     }
 
-    fn poll_exchange(&mut self, cx: &mut Context<'_>, context: &mut RequestContext<'_>) -> Poll<Result<Head, Failure>> {
+    fn poll_exchange(
+        &mut self,
+        cx: &mut Context<'_>,
+        context: &mut RequestContext<'_>,
+    ) -> Poll<Result<ResponseHead, Failure>> {
         if self.output.is_sending() {
             match self.output.poll(cx, &mut self.socket) {
                 // The backend may have sent a response before it closed its side.
@@ -146,11 +142,17 @@ where
         Poll::Pending
     }
 
-    fn poll_head(&mut self, cx: &mut Context<'_>, context: &mut RequestContext<'_>) -> Poll<Result<Head, Failure>> {
+    fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        context: &mut RequestContext<'_>,
+    ) -> Poll<Result<ResponseHead, Failure>> {
         // The head is parsed only after a new line, so that a backend cannot cause work for each byte.
         let mut is_new = !self.input.is_empty();
         loop {
-            if is_new && let Some(head) = head::read(&mut self.input, context.method).map_err(Failure::malformed)? {
+            if is_new
+                && let Some(head) = parse_response_head(&mut self.input, context.method).map_err(Failure::malformed)?
+            {
                 if !head.response.status().is_informational() {
                     return Poll::Ready(Ok(head));
                 }
@@ -159,9 +161,7 @@ where
                 context.interim += 1;
                 if head.response.status() == StatusCode::SWITCHING_PROTOCOLS || context.interim > MAX_INTERIM_RESPONSES
                 {
-                    return Poll::Ready(Err(Failure::malformed(Malformed(
-                        "the backend sent an unexpected 101 response or too many interim responses",
-                    ))));
+                    return Poll::Ready(Err(Failure::malformed(Malformed::UnexpectedInterimResponse)));
                 }
                 // RFC 9110 §15.2: a proxy forwards interim responses.
                 if let Some(relay) = context.extensions.get::<InterimRelay>() {
@@ -175,8 +175,8 @@ where
                 Ok(0) => return Poll::Ready(Err(Failure::Closed(io::ErrorKind::UnexpectedEof.into()))),
                 Ok(_) => {
                     is_new = self.input[before..].contains(&b'\n')
-                        || self.input.len() > head::MAX_HEAD_SIZE
-                        || !head::is_status_line_prefix(&self.input);
+                        || self.input.len() > MAX_RESPONSE_HEAD_SIZE
+                        || !is_status_line_prefix(&self.input);
                 }
                 Err(error) => return Poll::Ready(Err(Failure::Closed(error))),
             }
@@ -197,10 +197,15 @@ where
         }
         loop {
             match self.decoder.decode(&mut self.input) {
+                Ok(Some(frame)) if frame.is_trailers() => {
+                    let frame = trailers::filter_frame(frame);
+                    let is_empty = frame.trailers_ref().is_some_and(HeaderMap::is_empty);
+                    return Poll::Ready((!is_empty).then_some(Ok(frame)));
+                }
                 Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
                 Ok(None) if self.decoder.has_ended() => return Poll::Ready(None),
                 Ok(None) => {}
-                Err(Malformed(what)) => return Poll::Ready(Some(Err(BodyError::Malformed(what)))),
+                Err(invalid) => return Poll::Ready(Some(Err(BodyError::Malformed(describe(invalid))))),
             }
             let Poll::Ready(read) = self.poll_read(cx) else {
                 ready!(self.deadline.poll_read_timeout(cx, &self.timeouts));
@@ -279,22 +284,33 @@ enum Failure {
 }
 
 impl Failure {
-    fn malformed(malformed: Malformed) -> Self {
-        Self::Other(ProxyError::caused(ProxyErrorKind::HttpProtocolError, malformed))
+    fn malformed(malformed: impl Into<Malformed>) -> Self {
+        Self::Other(ProxyError::caused(ProxyErrorKind::HttpProtocolError, malformed.into()))
+    }
+}
+
+/// Describes why a response body is invalid.
+fn describe(invalid: InvalidBody) -> &'static str {
+    match invalid {
+        InvalidBody::ChunkSize => "a chunk of the response body has no valid size",
+        InvalidBody::ChunkEnd => "a chunk of the response body does not end after its declared size",
+        InvalidBody::Trailers => "the trailer section of the response is malformed",
+        InvalidBody::Overhead => "a chunk extension or the trailer section of the response is too large",
+        _ => "the response body is malformed",
     }
 }
 
 /// Returns the HTTP/1.1 framing for a request body.
-fn framing<B>(body: &RequestBody<B>) -> Framing
+fn framing<B>(body: &RequestBody<B>) -> RequestBodyFraming
 where
     B: Body + Unpin,
 {
     if body.is_end_stream() {
-        return Framing::Empty;
+        return RequestBodyFraming::None;
     }
     match body.size_hint().exact() {
-        Some(length) => Framing::Length(length),
-        None => Framing::Chunked,
+        Some(length) => RequestBodyFraming::Length(length),
+        None => RequestBodyFraming::Chunked,
     }
 }
 
@@ -306,4 +322,4 @@ const MAX_READ_SIZE: usize = 64 * 1024;
 pub(crate) const MAX_INTERIM_RESPONSES: u32 = 16;
 
 /// The maximum memory of one exchange over HTTP/1.1, in bytes: two read buffers and two response heads.
-pub(crate) const MAX_EXCHANGE_SIZE: usize = 2 * MAX_READ_SIZE + 2 * head::MAX_HEAD_SIZE;
+pub(crate) const MAX_EXCHANGE_SIZE: usize = 2 * MAX_READ_SIZE + 2 * MAX_RESPONSE_HEAD_SIZE;

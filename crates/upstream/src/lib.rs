@@ -129,10 +129,6 @@ mod connection_limit;
 mod connector;
 mod error;
 mod exchange;
-/// Entry points of the fuzz targets, which regression tests also call. This module is not a part of the API.
-#[cfg(any(test, fuzzing))]
-#[doc(hidden)]
-pub mod fuzz;
 mod hash;
 mod health;
 mod health_check;

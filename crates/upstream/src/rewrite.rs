@@ -13,7 +13,8 @@ pub(crate) fn to_http1<B>(request: &mut Request<B>, default_host: &HeaderValue) 
     if !request.headers().contains_key(HOST) {
         request.headers_mut().insert(HOST, authority.unwrap_or_else(|| default_host.clone()));
     }
-    if request.uri().scheme().is_some() {
+    // A target in authority-form belongs to CONNECT, which opens no tunnel here.
+    if request.uri().scheme().is_some() || request.uri().path_and_query().is_none() {
         *request.uri_mut() = Uri::from(path_and_query(request.uri()));
     }
 }
@@ -62,6 +63,7 @@ mod tests {
             ("http://a.example", "/"),
             ("http://a.example?/x", "/?/x"),
             ("http://a.example?", "/?"),
+            ("a.example", "/"),
         ] {
             let mut request = Request::get(uri).body(()).unwrap();
             to_http1(&mut request, &HeaderValue::from_static("b.example"));

@@ -4,26 +4,27 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, BytesMut};
+use bytes::Buf;
 use http::Request;
 use http_body::Body;
+use rproxy_http1::{BodyEncoder, WrongLength, write_request_head};
 use tokio::io::AsyncWrite;
 
-use super::body::{Encoder, WrongLength};
-use super::head::Framing;
-use super::{framing, head};
+use super::framing;
 use crate::body::{Chunk, RequestBody};
 use crate::error::BoxError;
 use crate::socket::Socket;
 
 /// The part of an HTTP/1.1 request that has not been sent yet.
 pub(super) struct Output<B: Body> {
-    /// The unsent request head and body framing.
-    buffer: BytesMut,
+    /// The request head and body framing.
+    buffer: Vec<u8>,
+    /// The length of the part of `buffer` that was sent.
+    sent: usize,
     /// A body frame that is written after `buffer`, and the framing bytes that follow the frame.
     frame: Option<(Chunk<B::Data>, &'static [u8])>,
     /// The part of the request body that has not been read yet.
-    body: Option<(RequestBody<B>, Encoder)>,
+    body: Option<(RequestBody<B>, BodyEncoder)>,
     needs_flush: bool,
     /// Whether at least a part of the current request was sent.
     was_sent: bool,
@@ -41,7 +42,8 @@ pub(super) enum OutputError {
 impl<B: Body> Default for Output<B> {
     fn default() -> Self {
         Self {
-            buffer: BytesMut::new(),
+            buffer: Vec::new(),
+            sent: 0,
             frame: None,
             body: None,
             needs_flush: false,
@@ -75,7 +77,7 @@ impl<B: Body> Output<B> {
 
     /// Returns whether there are bytes that can be written now.
     fn has_bytes(&self) -> bool {
-        !self.is_withheld() && (!self.buffer.is_empty() || self.frame.is_some())
+        !self.is_withheld() && (self.sent < self.buffer.len() || self.frame.is_some())
     }
 
     /// Returns whether the last bytes of the declared length are withheld until the body ends.
@@ -83,7 +85,7 @@ impl<B: Body> Output<B> {
     /// An HTTP/2 request ends with END_STREAM, and not with the last declared byte (RFC 9113 §8.1). Before that, it can
     /// be reset or exceed its length. A backend that has received all bytes would process it as a complete request.
     fn is_withheld(&self) -> bool {
-        matches!(self.body, Some((_, Encoder::Length(0))))
+        matches!(&self.body, Some((_, encoder)) if encoder.is_at_declared_length())
     }
 }
 
@@ -91,20 +93,20 @@ impl<B> Output<B>
 where
     B: Body<Error: Into<BoxError>> + Unpin,
 {
-    /// Begins to send the next request after the previous request is complete. Returns whether the connection is closed
+    /// Begins to send the next request after the previous request is complete. Returns whether the connection can be reused
     /// after it.
     pub(super) fn begin(&mut self, request: &mut Request<RequestBody<B>>) -> bool {
         let body = std::mem::replace(request.body_mut(), RequestBody::empty());
         let framing = framing(&body);
         (self.was_sent, self.has_progressed, self.has_failed) = (false, false, false);
+        self.clear_buffer();
+        self.body = BodyEncoder::for_request(framing).map(|encoder| (body, encoder));
+        write_request_head(&mut self.buffer, request, framing)
+    }
+
+    fn clear_buffer(&mut self) {
         self.buffer.clear();
-        head::write(request, framing, &mut self.buffer);
-        self.body = match framing {
-            Framing::Length(length) => Some((body, Encoder::Length(length))),
-            Framing::Chunked => Some((body, Encoder::Chunked)),
-            Framing::Empty | Framing::Close => None,
-        };
-        head::closes_connection(request.method(), framing)
+        self.sent = 0;
     }
 
     /// Returns the request body, if no part of the request was sent.
@@ -157,19 +159,19 @@ where
                 Some(Ok(data)) if !data.has_remaining() => {}
                 Some(Ok(data)) => {
                     self.has_progressed = true;
-                    encoder.before(data.remaining(), &mut self.buffer)?;
+                    encoder.begin_data(&mut self.buffer, data.remaining())?;
                     let is_last = body.is_end_stream();
-                    self.frame = Some((data, if is_last { encoder.after_last()? } else { encoder.after() }));
+                    self.frame = Some((data, if is_last { encoder.end_last_data()? } else { encoder.end_data() }));
                     if is_last {
                         self.body = None;
                     }
                 }
                 Some(Err(trailers)) => {
-                    encoder.end(trailers.as_ref(), &mut self.buffer)?;
+                    encoder.end(&mut self.buffer, trailers.as_ref())?;
                     self.body = None;
                 }
                 None => {
-                    encoder.end(None, &mut self.buffer)?;
+                    encoder.end(&mut self.buffer, None)?;
                     self.body = None;
                 }
             }
@@ -180,11 +182,12 @@ where
     /// Writes the buffer and the frame to the socket, and returns the number of written bytes.
     fn poll_write(&mut self, cx: &mut Context<'_>, socket: &mut Socket) -> Poll<io::Result<usize>> {
         let socket = Pin::new(socket);
+        let buffer = &self.buffer[self.sent..];
         let length = match &self.frame {
-            None => ready!(socket.poll_write(cx, &self.buffer))?,
-            Some((data, _)) if self.buffer.is_empty() => ready!(socket.poll_write(cx, data.chunk()))?,
+            None => ready!(socket.poll_write(cx, buffer))?,
+            Some((data, _)) if buffer.is_empty() => ready!(socket.poll_write(cx, data.chunk()))?,
             Some((data, after)) => {
-                let bufs = [IoSlice::new(&self.buffer), IoSlice::new(data.chunk()), IoSlice::new(after)];
+                let bufs = [IoSlice::new(buffer), IoSlice::new(data.chunk()), IoSlice::new(after)];
                 // The framing follows only if the chunk is the rest of the frame.
                 let is_whole = data.chunk().len() == data.remaining();
                 ready!(socket.poll_write_vectored(cx, if is_whole { &bufs } else { &bufs[..2] }))?
@@ -193,10 +196,13 @@ where
         if length == 0 { Poll::Ready(Err(io::ErrorKind::WriteZero.into())) } else { Poll::Ready(Ok(length)) }
     }
 
-    /// Removes the written bytes from the buffer and the frame.
+    /// Marks the written bytes of the buffer and the frame as sent.
     fn advance(&mut self, length: usize) {
-        let buffer = length.min(self.buffer.len());
-        self.buffer.advance(buffer);
+        let buffer = length.min(self.buffer.len() - self.sent);
+        self.sent += buffer;
+        if self.sent == self.buffer.len() {
+            self.clear_buffer();
+        }
         let Some((data, after)) = &mut self.frame else { return };
         let rest = length - buffer;
         let sent = rest.min(data.remaining());

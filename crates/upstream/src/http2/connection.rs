@@ -10,13 +10,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
 use h2::{Ping, PingPong};
+use rproxy_http1::{MAX_RESPONSE_FIELDS, MAX_RESPONSE_HEAD_SIZE};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::connections::ConnectionId;
 use super::observed_socket::{ObservedSocket, Traffic};
 use super::pool::Pool;
 use crate::error::ProxyError;
-use crate::http1::MAX_HEAD_SIZE;
 use crate::socket::Socket;
 
 /// A handle for opening streams on an HTTP/2 connection.
@@ -158,7 +158,7 @@ pub(super) const MAX_STREAMS: usize = 100;
 /// The receive window of a stream in bytes.
 pub(super) const STREAM_WINDOW: u32 = 128 * 1024;
 /// The maximum size of a response head in bytes, counted with 32 additional bytes per field (RFC 9113 §6.5.2).
-const HEADER_LIST_SIZE: usize = MAX_HEAD_SIZE + 32 * crate::http1::MAX_FIELDS;
+const HEADER_LIST_SIZE: usize = MAX_RESPONSE_HEAD_SIZE + 32 * MAX_RESPONSE_FIELDS;
 /// The maximum number of unsent bytes that h2 buffers for a stream.
 pub(super) const SEND_BUFFER_SIZE: usize = 32 * 1024;
 /// The maximum number of locally reset streams before h2 closes the connection.

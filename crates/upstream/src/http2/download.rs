@@ -7,13 +7,13 @@ use bytes::Bytes;
 use h2::RecvStream;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
+use rproxy_http1::{MAX_RESPONSE_TRAILER_FIELDS, MAX_TRAILER_SIZE};
 use tokio::task::JoinHandle;
 
 use super::observed_socket::ResponseWatch;
 use super::pool::StreamPermit;
 use super::upload::{Upload, UploadError};
 use crate::error::{BodyError, BoxError};
-use crate::http1::{MAX_TRAILER_FIELDS, MAX_TRAILER_SIZE};
 use crate::timeouts::{Deadline, Timeouts};
 use crate::trailers;
 
@@ -195,7 +195,7 @@ impl Stream {
     /// Returns the trailer section, or an error if it exceeds the size limits.
     fn check_trailers(&self, fields: HeaderMap) -> Result<HeaderMap, BodyError> {
         let size = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + ": \r\n".len();
-        if fields.len() > MAX_TRAILER_FIELDS || fields.iter().map(size).sum::<usize>() > MAX_TRAILER_SIZE {
+        if fields.len() > MAX_RESPONSE_TRAILER_FIELDS || fields.iter().map(size).sum::<usize>() > MAX_TRAILER_SIZE {
             return Err(BodyError::Malformed("the trailer section of the response is too large"));
         }
         Ok(fields)

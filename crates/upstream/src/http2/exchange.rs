@@ -9,6 +9,7 @@ use h2::{Reason, RecvStream};
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body;
+use rproxy_http1::{InvalidResponseHead, MAX_RESPONSE_FIELDS, content_length, is_bodiless};
 use tokio::time::Instant;
 
 use super::download::{Download, Length};
@@ -16,8 +17,8 @@ use super::pool::StreamPermit;
 use super::upload::{Upload, UploadError};
 use crate::InterimRelay;
 use crate::body::RequestBody;
-use crate::error::{BoxError, ProxyError, ProxyErrorKind};
-use crate::http1::{MAX_FIELDS, MAX_INTERIM_RESPONSES, Malformed, content_length, is_bodiless};
+use crate::error::{BoxError, Malformed, ProxyError, ProxyErrorKind};
+use crate::http1::MAX_INTERIM_RESPONSES;
 use crate::timeouts::{Deadline, Timeouts};
 
 /// The failure of an HTTP/2 request that received no response.
@@ -250,7 +251,7 @@ where
             // RFC 9110 §15.2: any number of interim responses is allowed, so it is limited. HTTP/2 has no 101 (RFC
             // 9113 §8.6).
             if interim.status() == StatusCode::SWITCHING_PROTOCOLS || self.interim > MAX_INTERIM_RESPONSES {
-                return Poll::Ready(Err(Failure::Malformed(UNEXPECTED_INTERIM_RESPONSE)));
+                return Poll::Ready(Err(Failure::Malformed(Malformed::UnexpectedInterimResponse)));
             }
             if let Some(relay) = self.relay {
                 relay(interim);
@@ -265,11 +266,11 @@ fn check_head(
     mut response: Response<RecvStream>,
     method: &Method,
 ) -> Result<(Response<RecvStream>, Length), Malformed> {
-    if response.headers().len() > MAX_FIELDS {
-        return Err(Malformed("the response has too many header fields"));
+    if response.headers().len() > MAX_RESPONSE_FIELDS {
+        return Err(InvalidResponseHead::TooManyFields.into());
     }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(UNEXPECTED_INTERIM_RESPONSE);
+        return Err(Malformed::UnexpectedInterimResponse);
     }
     // The version of the backend connection is not visible to the client.
     *response.version_mut() = Version::HTTP_11;
@@ -286,8 +287,6 @@ fn check_head(
     Ok((response, length))
 }
 
-const UNEXPECTED_INTERIM_RESPONSE: Malformed =
-    Malformed("the backend sent an unexpected 101 response or too many interim responses");
 static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 

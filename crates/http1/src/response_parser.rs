@@ -1,112 +1,103 @@
-//! The writer of request heads, and the parser of response heads and their body framing.
+//! The parser of response heads, and the framing of response bodies that a client receives.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use bytes::{BufMut, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderValue, TE, TRANSFER_ENCODING};
-use http::{Method, Request, Response, StatusCode, Version};
+use bytes::BytesMut;
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use http::{Method, Response, StatusCode, Version};
 use rproxy_core::field_name;
 
-use super::Malformed;
+use crate::response::ResponseBodyFraming;
+use crate::syntax;
 
-/// The framing of a body (RFC 9112 §6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Framing {
-    /// The message has no body.
-    Empty,
-    /// The body length is given by `Content-Length`.
-    Length(u64),
-    Chunked,
-    /// The body ends when the connection is closed, in responses only.
-    Close,
-}
-
-/// Writes the head of a request whose body has this framing.
-pub(super) fn write<B>(request: &Request<B>, framing: Framing, out: &mut BytesMut) {
-    let method = request.method();
-    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
-    let headers = request.headers();
-    // Sufficient for most heads, so that the buffer grows at most once.
-    out.reserve(target.len() + 40 * headers.len() + 64);
-    out.put_slice(method.as_str().as_bytes());
-    out.put_slice(b" ");
-    out.put_slice(target.as_bytes());
-    out.put_slice(b" HTTP/1.1\r\n");
-    let (mut has_length, mut has_te) = (false, false);
-    for (name, value) in headers {
-        // The framing fields are written below, from the actual body.
-        if *name == CONTENT_LENGTH {
-            has_length = true;
-        } else if *name != TRANSFER_ENCODING {
-            has_te |= *name == TE;
-            put_field(out, name.as_str(), value.as_bytes());
-        }
-    }
-    match framing {
-        Framing::Length(length) => put_field(out, "content-length", itoa::Buffer::new().format(length).as_bytes()),
-        Framing::Chunked => put_field(out, "transfer-encoding", b"chunked"),
-        // RFC 9110 §8.6: `Content-Length: 0` for methods that expect content.
-        _ if has_length || matches!(*method, Method::POST | Method::PUT | Method::PATCH) => {
-            put_field(out, "content-length", b"0");
-        }
-        _ => {}
-    }
-    // RFC 9110 §10.1.4: `TE` requires the connection option `te`.
-    match (closes_connection(method, framing), has_te) {
-        (false, false) => {}
-        (false, true) => put_field(out, "connection", b"te"),
-        (true, false) => put_field(out, "connection", b"close"),
-        (true, true) => put_field(out, "connection", b"close, te"),
-    }
-    out.put_slice(b"\r\n");
-}
-
-/// Returns whether the connection must be closed after a request with this method and framing.
-///
-/// With these methods, content has no defined meaning (RFC 9110 §9.3.1, §9.3.2, §9.3.5, §9.3.7, §9.3.8). Some backends
-/// do not read it and parse it as the next request, whose response another client would get.
-pub(super) fn closes_connection(method: &Method, framing: Framing) -> bool {
-    let expects_none = matches!(*method, Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS | Method::TRACE);
-    expects_none && framing != Framing::Empty
-}
-
-/// Writes a header field line.
-fn put_field(out: &mut BytesMut, name: &str, value: &[u8]) {
-    out.put_slice(name.as_bytes());
-    out.put_slice(b": ");
-    out.put_slice(value);
-    out.put_slice(b"\r\n");
-}
-
-/// A parsed response head.
+/// A response head, and what follows from it for the connection.
 #[derive(Debug)]
-pub(super) struct Head {
-    pub(super) response: Response<()>,
-    pub(super) framing: Framing,
-    /// Whether the backend allows more requests on the connection.
-    pub(super) keep_alive: bool,
+#[non_exhaustive]
+pub struct ResponseHead {
+    /// The response without its content.
+    ///
+    /// The connection options `close` and `keep-alive`, and `Content-Length` beside the chunked coding, are removed.
+    pub response: Response<()>,
+    /// The framing of the response body.
+    pub framing: ResponseBodyFraming,
+    /// Whether the server allows more requests on the connection, and the framing is unambiguous.
+    pub keep_alive: bool,
 }
 
-/// Parses the head of the response to a request with this method. Returns `None` if the head is incomplete.
-pub(super) fn read(input: &mut BytesMut, method: &Method) -> Result<Option<Head>, Malformed> {
-    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+/// The reason that a response head is malformed or ambiguous.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidResponseHead {
+    /// The head is larger than [`MAX_RESPONSE_HEAD_SIZE`].
+    #[error("the response head is too large")]
+    TooLarge,
+    /// The head has more than [`MAX_RESPONSE_FIELDS`] fields.
+    #[error("the response has too many header fields")]
+    TooManyFields,
+    /// The head is malformed.
+    #[error("the response head is malformed")]
+    Malformed,
+    /// The head has no valid status code.
+    #[error("the response has no valid status code")]
+    Status,
+    /// A field has invalid characters.
+    #[error("a response header field has invalid characters")]
+    Field,
+    /// An interim response has content.
+    #[error("an interim response has content")]
+    InterimContent,
+    /// The transfer coding is not supported (RFC 9112 §6.1).
+    #[error("the response has an unsupported transfer coding")]
+    TransferCoding,
+    /// `Content-Length` is not a number.
+    #[error("the Content-Length of the response is not a number")]
+    ContentLength,
+    /// `Content-Length` has different values.
+    #[error("the response has conflicting Content-Length values")]
+    ConflictingLengths,
+}
+
+/// Parses the head of the response to a request with this method, and removes it from `input`. Returns `None` if the head
+/// is incomplete.
+///
+/// An interim response is a head, too. A 101 response must have been requested, which the caller checks.
+///
+/// # Errors
+///
+/// The reason that the head is malformed or ambiguous. The connection can't be used any more.
+///
+/// # Examples
+///
+/// ```
+/// use bytes::BytesMut;
+/// use http::Method;
+/// use rproxy_http1::{ResponseBodyFraming, parse_response_head};
+///
+/// let mut input = BytesMut::from("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
+/// let head = parse_response_head(&mut input, &Method::GET)?.expect("the head is complete");
+/// assert_eq!(head.framing, ResponseBodyFraming::Length(5));
+/// assert_eq!(input, "hello");
+/// # Ok::<(), rproxy_http1::InvalidResponseHead>(())
+/// ```
+pub fn parse_response_head(input: &mut BytesMut, method: &Method) -> Result<Option<ResponseHead>, InvalidResponseHead> {
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_RESPONSE_FIELDS];
     let mut parsed = httparse::Response::new(&mut []);
     let mut config = httparse::ParserConfig::default();
     // RFC 9112 §5.1: a proxy removes whitespace before the colon in a response.
     config.allow_spaces_after_header_name_in_responses(true);
     let length = match config.parse_response_with_uninit_headers(&mut parsed, input, &mut fields) {
-        Ok(httparse::Status::Complete(length)) if length <= MAX_HEAD_SIZE => length,
-        Ok(httparse::Status::Partial) if input.len() <= MAX_HEAD_SIZE => return Ok(None),
-        Ok(_) => return Err(Malformed("the response head is too large")),
-        Err(httparse::Error::TooManyHeaders) => return Err(Malformed("the response has too many header fields")),
-        Err(_) => return Err(Malformed("the response head is malformed")),
+        Ok(httparse::Status::Complete(length)) if length <= MAX_RESPONSE_HEAD_SIZE => length,
+        Ok(httparse::Status::Partial) if input.len() <= MAX_RESPONSE_HEAD_SIZE => return Ok(None),
+        Ok(_) => return Err(InvalidResponseHead::TooLarge),
+        Err(httparse::Error::TooManyHeaders) => return Err(InvalidResponseHead::TooManyFields),
+        Err(_) => return Err(InvalidResponseHead::Malformed),
     };
     let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok());
-    let status = status.ok_or(Malformed("the response has no valid status code"))?;
+    let status = status.ok_or(InvalidResponseHead::Status)?;
     let version = if parsed.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
     // The parsed fields borrow `input`, which is split next. Their offsets do not.
-    let mut spans = [FieldSpan::default(); MAX_FIELDS];
+    let mut spans = [FieldSpan::default(); MAX_RESPONSE_FIELDS];
     let count = parsed.headers.len();
     for (span, field) in spans.iter_mut().zip(&*parsed.headers) {
         *span = FieldSpan { name: offset(input, field.name.as_bytes()), value: offset(input, field.value) };
@@ -132,25 +123,27 @@ pub(super) fn read(input: &mut BytesMut, method: &Method) -> Result<Option<Head>
                 }
                 headers.append(name, value);
             }
-            _ => return Err(Malformed("a response header field has invalid characters")),
+            _ => return Err(InvalidResponseHead::Field),
         }
     }
     let keep_alive = persistence.is_persistent(version);
-    // Without these fields, the headers need no lookup.
+    // Without these fields, the headers need no lookup. RFC 9112 §6.3: they mean nothing in a 2xx response to CONNECT,
+    // which starts a tunnel.
     let (framing, is_unambiguous) = match has_length_field || has_coding_field {
+        _ if *method == Method::CONNECT && status.is_success() => (ResponseBodyFraming::Empty, false),
         true => framing(&mut headers, has_coding_field, version, status, method)?,
-        false if is_bodiless(status, method) => (Framing::Empty, true),
-        false => (Framing::Close, false),
+        false if is_bodiless(status, method) => (ResponseBodyFraming::Empty, true),
+        false => (ResponseBodyFraming::Close, false),
     };
     let mut response = Response::new(());
     *response.status_mut() = status;
     *response.version_mut() = version;
     *response.headers_mut() = headers;
-    Ok(Some(Head { response, framing, keep_alive: keep_alive && is_unambiguous }))
+    Ok(Some(ResponseHead { response, framing, keep_alive: keep_alive && is_unambiguous }))
 }
 
 /// Returns whether `input` can be the start of a status line. Other input is rejected without waiting for its end.
-pub(super) fn is_status_line_prefix(input: &[u8]) -> bool {
+pub fn is_status_line_prefix(input: &[u8]) -> bool {
     input.iter().zip(b"HTTP/1.").all(|(byte, expected)| byte == expected)
 }
 
@@ -217,18 +210,18 @@ fn framing(
     version: Version,
     status: StatusCode,
     method: &Method,
-) -> Result<(Framing, bool), Malformed> {
+) -> Result<(ResponseBodyFraming, bool), InvalidResponseHead> {
     if status.is_informational() || status == StatusCode::NO_CONTENT {
         // RFC 9110 §8.6, RFC 9112 §6.1: these responses have neither field. A server that sends one may also send
         // content, which would be parsed as the next response.
         return match content_length(headers)? {
-            Some(0) if !has_coding_field => Ok((Framing::Empty, true)),
-            _ if status.is_informational() => Err(Malformed("an interim response has content")),
-            _ => Ok((Framing::Empty, false)),
+            Some(0) if !has_coding_field => Ok((ResponseBodyFraming::Empty, true)),
+            _ if status.is_informational() => Err(InvalidResponseHead::InterimContent),
+            _ => Ok((ResponseBodyFraming::Empty, false)),
         };
     }
     if is_bodiless(status, method) {
-        return Ok((Framing::Empty, true));
+        return Ok((ResponseBodyFraming::Empty, true));
     }
     if has_coding_field {
         let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
@@ -236,20 +229,19 @@ fn framing(
         let is_only = codings.next().is_none();
         if version == Version::HTTP_11 && is_only && !is_chunked && is_ignorable_coding(headers) {
             headers.remove(TRANSFER_ENCODING);
-            return Ok((Framing::Close, false));
+            return Ok((ResponseBodyFraming::Close, false));
         }
         // RFC 9112 §6.1: HTTP/1.0 has no transfer codings, and the request accepts `chunked` only.
         if version != Version::HTTP_11 || !is_chunked || !is_only {
-            return Err(Malformed("the response has an unsupported transfer coding"));
+            return Err(InvalidResponseHead::TransferCoding);
         }
         // `chunked` overrides `Content-Length`, which is removed. Both together are ambiguous.
         let is_unambiguous = headers.remove(CONTENT_LENGTH).is_none();
-        return Ok((Framing::Chunked, is_unambiguous));
+        return Ok((ResponseBodyFraming::Chunked, is_unambiguous));
     }
     match content_length(headers)? {
-        Some(0) => Ok((Framing::Empty, true)),
-        Some(length) => Ok((Framing::Length(length), true)),
-        None => Ok((Framing::Close, false)),
+        Some(length) => Ok((ResponseBodyFraming::Length(length), true)),
+        None => Ok((ResponseBodyFraming::Close, false)),
     }
 }
 
@@ -272,18 +264,18 @@ fn is_ignorable_coding(headers: &HeaderMap) -> bool {
 const REGISTERED_CODINGS: [&str; 7] = ["chunked", "compress", "deflate", "gzip", "trailers", "x-compress", "x-gzip"];
 
 /// Returns whether a response has no body, regardless of its header fields.
-pub(crate) fn is_bodiless(status: StatusCode, method: &Method) -> bool {
+pub fn is_bodiless(status: StatusCode, method: &Method) -> bool {
     *method == Method::HEAD
         || status.is_informational()
         || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 /// Returns the value of `Content-Length` (RFC 9110 §8.6), and accepts identical repeated values.
-pub(crate) fn content_length(headers: &mut HeaderMap) -> Result<Option<u64>, Malformed> {
+pub fn content_length(headers: &mut HeaderMap) -> Result<Option<u64>, InvalidResponseHead> {
     // If there are as many values as names, no field is repeated, which makes one lookup enough for most responses.
     if headers.len() == headers.keys_len() {
         let Some(field) = headers.get(CONTENT_LENGTH) else { return Ok(None) };
-        if let Some(length) = parse_digits(field.as_bytes()) {
+        if let Some(length) = syntax::content_length(field.as_bytes()) {
             return Ok(Some(length));
         }
     }
@@ -294,10 +286,9 @@ pub(crate) fn content_length(headers: &mut HeaderMap) -> Result<Option<u64>, Mal
     let mut length = None;
     for field in fields {
         for member in field.as_bytes().split(|&byte| byte == b',') {
-            let value = parse_digits(member.trim_ascii())
-                .ok_or(Malformed("the Content-Length of the response is not a number"))?;
+            let value = syntax::content_length(member.trim_ascii()).ok_or(InvalidResponseHead::ContentLength)?;
             if *length.get_or_insert(value) != value {
-                return Err(Malformed("the response has conflicting Content-Length values"));
+                return Err(InvalidResponseHead::ConflictingLengths);
             }
         }
     }
@@ -310,26 +301,15 @@ pub(crate) fn content_length(headers: &mut HeaderMap) -> Result<Option<u64>, Mal
     Ok(length)
 }
 
-/// Parses a number that consists of decimal digits only.
-fn parse_digits(text: &[u8]) -> Option<u64> {
-    if text.is_empty() {
-        return None;
-    }
-    text.iter().try_fold(0_u64, |number, digit| match digit {
-        b'0'..=b'9' => number.checked_mul(10)?.checked_add(u64::from(digit - b'0')),
-        _ => None,
-    })
-}
-
 /// Returns whether a value equals a word, ignoring case and surrounding whitespace.
 fn eq_word(value: &[u8], word: &[u8]) -> bool {
     value.trim_ascii().eq_ignore_ascii_case(word)
 }
 
 /// The maximum number of header fields in a response head.
-pub(crate) const MAX_FIELDS: usize = 128;
+pub const MAX_RESPONSE_FIELDS: usize = 128;
 /// The maximum size of a response head in bytes.
-pub(crate) const MAX_HEAD_SIZE: usize = u16::MAX as usize;
+pub const MAX_RESPONSE_HEAD_SIZE: usize = u16::MAX as usize;
 /// The spare capacity of the header map for fields that are added to the response. Growing the map would double its
 /// cost.
 const EXTRA_FIELDS: usize = 16;
@@ -338,96 +318,58 @@ const EXTRA_FIELDS: usize = 16;
 mod tests {
     use super::*;
 
-    fn written(method: &str, target: &str, fields: &[(&str, &str)], framing: Framing) -> String {
-        let mut request = Request::builder().method(method).uri(target);
-        for (name, value) in fields {
-            request = request.header(*name, *value);
-        }
-        let mut out = BytesMut::new();
-        write(&request.body(()).unwrap(), framing, &mut out);
-        String::from_utf8(out.to_vec()).unwrap()
-    }
-
-    #[test]
-    fn request_head_has_an_origin_form_target_and_one_body_framing() {
-        for (method, target, fields, framing, expected) in [
-            ("GET", "/a?b=c", &[("host", "h")][..], Framing::Empty, "GET /a?b=c HTTP/1.1\r\nhost: h\r\n\r\n"),
-            ("GET", "http://h/a", &[], Framing::Empty, "GET /a HTTP/1.1\r\n\r\n"),
-            ("OPTIONS", "*", &[], Framing::Empty, "OPTIONS * HTTP/1.1\r\n\r\n"),
-            ("POST", "/", &[], Framing::Empty, "POST / HTTP/1.1\r\ncontent-length: 0\r\n\r\n"),
-            (
-                "DELETE",
-                "/",
-                &[("content-length", "0")],
-                Framing::Empty,
-                "DELETE / HTTP/1.1\r\ncontent-length: 0\r\n\r\n",
-            ),
-            ("GET", "/", &[], Framing::Length(5), "GET / HTTP/1.1\r\ncontent-length: 5\r\nconnection: close\r\n\r\n"),
-            (
-                "GET",
-                "/",
-                &[("te", "trailers")],
-                Framing::Empty,
-                "GET / HTTP/1.1\r\nte: trailers\r\nconnection: te\r\n\r\n",
-            ),
-            ("PUT", "/", &[("content-length", "9")], Framing::Length(5), "PUT / HTTP/1.1\r\ncontent-length: 5\r\n\r\n"),
-            (
-                "POST",
-                "/",
-                &[("transfer-encoding", "gzip, chunked"), ("content-length", "3"), ("a", "b")],
-                Framing::Chunked,
-                "POST / HTTP/1.1\r\na: b\r\ntransfer-encoding: chunked\r\n\r\n",
-            ),
-        ] {
-            assert_eq!(written(method, target, fields, framing), expected);
-        }
-    }
-
-    fn parsed(method: Method, head: &str) -> Result<Option<Head>, Malformed> {
-        read(&mut BytesMut::from(head), &method)
+    fn parsed(method: Method, head: &str) -> Result<Option<ResponseHead>, InvalidResponseHead> {
+        parse_response_head(&mut BytesMut::from(head), &method)
     }
 
     // RFC 9112 §6.3
     #[test]
     fn response_has_exactly_one_body_framing() {
         for (method, head, framing, keep_alive) in [
-            (Method::GET, "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n", Framing::Length(5), true),
-            (Method::GET, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", Framing::Empty, true),
+            (Method::GET, "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n", ResponseBodyFraming::Length(5), true),
+            (Method::GET, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", ResponseBodyFraming::Length(0), true),
             (
                 Method::GET,
                 "HTTP/1.1 200 OK\r\ncontent-length: 5, 5\r\ncontent-length: 5\r\n\r\n",
-                Framing::Length(5),
+                ResponseBodyFraming::Length(5),
                 true,
             ),
-            (Method::GET, "HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n", Framing::Chunked, true),
+            (Method::GET, "HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n", ResponseBodyFraming::Chunked, true),
             (
                 Method::GET,
                 "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-length: 5\r\n\r\n",
-                Framing::Chunked,
+                ResponseBodyFraming::Chunked,
                 false,
             ),
-            (Method::GET, "HTTP/1.1 200 OK\r\n\r\n", Framing::Close, false),
-            (Method::GET, "HTTP/1.1 200 OK\r\ntransfer-encoding: Identity\r\n\r\n", Framing::Close, false),
-            (Method::GET, "HTTP/1.1 200 OK\r\ntransfer-encoding: binary\r\n\r\n", Framing::Close, false),
-            (Method::GET, "HTTP/1.1 200\r\ncontent-length: 1\r\n\r\n", Framing::Length(1), true),
-            (Method::HEAD, "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n", Framing::Empty, true),
-            (Method::GET, "HTTP/1.1 204 No Content\r\n\r\n", Framing::Empty, true),
-            (Method::GET, "HTTP/1.1 204 No Content\r\ncontent-length: 0\r\n\r\n", Framing::Empty, true),
-            (Method::GET, "HTTP/1.1 204 No Content\r\ncontent-length: 5\r\n\r\n", Framing::Empty, false),
-            (Method::GET, "HTTP/1.1 204 No Content\r\ntransfer-encoding: chunked\r\n\r\n", Framing::Empty, false),
-            (Method::GET, "HTTP/1.1 200 OK\r\nContent-Length \t: 5\r\n\r\n", Framing::Length(5), true),
-            (Method::GET, "HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\n\r\n", Framing::Empty, true),
+            (Method::GET, "HTTP/1.1 200 OK\r\n\r\n", ResponseBodyFraming::Close, false),
+            (Method::GET, "HTTP/1.1 200 OK\r\ntransfer-encoding: Identity\r\n\r\n", ResponseBodyFraming::Close, false),
+            (Method::GET, "HTTP/1.1 200 OK\r\ntransfer-encoding: binary\r\n\r\n", ResponseBodyFraming::Close, false),
+            (Method::GET, "HTTP/1.1 200\r\ncontent-length: 1\r\n\r\n", ResponseBodyFraming::Length(1), true),
+            (Method::HEAD, "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n", ResponseBodyFraming::Empty, true),
+            (Method::GET, "HTTP/1.1 204 No Content\r\n\r\n", ResponseBodyFraming::Empty, true),
+            (Method::GET, "HTTP/1.1 204 No Content\r\ncontent-length: 0\r\n\r\n", ResponseBodyFraming::Empty, true),
+            (Method::GET, "HTTP/1.1 204 No Content\r\ncontent-length: 5\r\n\r\n", ResponseBodyFraming::Empty, false),
+            (
+                Method::GET,
+                "HTTP/1.1 204 No Content\r\ntransfer-encoding: chunked\r\n\r\n",
+                ResponseBodyFraming::Empty,
+                false,
+            ),
+            (Method::GET, "HTTP/1.1 200 OK\r\nContent-Length \t: 5\r\n\r\n", ResponseBodyFraming::Length(5), true),
+            (Method::CONNECT, "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n", ResponseBodyFraming::Empty, false),
+            (Method::CONNECT, "HTTP/1.1 403 No\r\ncontent-length: 5\r\n\r\n", ResponseBodyFraming::Length(5), true),
+            (Method::GET, "HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\n\r\n", ResponseBodyFraming::Empty, true),
             (
                 Method::GET,
                 "HTTP/1.1 200 OK\r\nconnection: x, Close\r\ncontent-length: 1\r\n\r\n",
-                Framing::Length(1),
+                ResponseBodyFraming::Length(1),
                 false,
             ),
-            (Method::GET, "HTTP/1.0 200 OK\r\ncontent-length: 1\r\n\r\n", Framing::Length(1), false),
+            (Method::GET, "HTTP/1.0 200 OK\r\ncontent-length: 1\r\n\r\n", ResponseBodyFraming::Length(1), false),
             (
                 Method::GET,
                 "HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 1\r\n\r\n",
-                Framing::Length(1),
+                ResponseBodyFraming::Length(1),
                 true,
             ),
         ] {
@@ -435,7 +377,7 @@ mod tests {
             assert_eq!((read.framing, read.keep_alive), (framing, keep_alive), "{head}");
             let lengths: Vec<_> = read.response.headers().get_all(CONTENT_LENGTH).iter().collect();
             assert!(lengths.len() <= 1, "{head}");
-            assert!(framing != Framing::Chunked || lengths.is_empty(), "{head}");
+            assert!(framing != ResponseBodyFraming::Chunked || lengths.is_empty(), "{head}");
         }
     }
 
@@ -498,7 +440,7 @@ mod tests {
             assert!(parsed(Method::GET, &head[..end]).unwrap().is_none(), "{end}");
         }
         let mut input = BytesMut::from(format!("{head}body").as_str());
-        let read = read(&mut input, &Method::GET).unwrap().unwrap();
+        let read = parse_response_head(&mut input, &Method::GET).unwrap().unwrap();
         assert_eq!(read.response.headers().get_all("x-a").iter().collect::<Vec<_>>(), ["1", "2"]);
         assert_eq!(input, "body");
     }
@@ -512,8 +454,8 @@ mod tests {
 
     #[test]
     fn limits_the_size_and_field_count_of_a_response_head() {
-        let many: String = (0..=MAX_FIELDS).map(|n| format!("x-{n}: 1\r\n")).collect();
-        let large = "a".repeat(MAX_HEAD_SIZE);
+        let many: String = (0..=MAX_RESPONSE_FIELDS).map(|n| format!("x-{n}: 1\r\n")).collect();
+        let large = "a".repeat(MAX_RESPONSE_HEAD_SIZE);
         for head in [format!("HTTP/1.1 200 OK\r\n{many}\r\n"), format!("HTTP/1.1 200 OK\r\nx: {large}")] {
             assert!(parsed(Method::GET, &head).is_err());
         }

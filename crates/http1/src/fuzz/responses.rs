@@ -1,11 +1,10 @@
-//! The entry points of the fuzz targets for HTTP/1.1 responses.
+//! The fuzz targets of the parsers of responses.
 
 use bytes::BytesMut;
 use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use http::{Method, StatusCode};
 
-use super::body::Decoder;
-use super::head::{self, Framing};
+use crate::{BodyDecoder, ResponseBodyFraming, parse_response_head};
 
 /// Asserts that a split response head is parsed like an unsplit one and has consistent framing.
 pub fn response_head(bytes: &[u8]) {
@@ -20,18 +19,18 @@ pub fn response_head(bytes: &[u8]) {
     let lengths: Vec<_> = headers.get_all(CONTENT_LENGTH).iter().map(number).collect();
     let is_bodiless = method == Method::HEAD || matches!(status.as_u16(), 100..200 | 204 | 304);
     match framing {
-        Framing::Empty => assert!(is_bodiless || lengths == [Some(0)]),
-        Framing::Length(length) => assert_eq!(lengths, [Some(length)], "{headers:?}"),
-        Framing::Chunked => {
+        ResponseBodyFraming::Empty => assert!(is_bodiless),
+        ResponseBodyFraming::Length(length) => assert_eq!(lengths, [Some(length)], "{headers:?}"),
+        ResponseBodyFraming::Chunked => {
             assert!(lengths.is_empty());
             assert_eq!(headers.get_all(TRANSFER_ENCODING).iter().count(), 1);
         }
-        Framing::Close => assert!(lengths.is_empty() && !headers.contains_key(TRANSFER_ENCODING)),
+        ResponseBodyFraming::Close => assert!(lengths.is_empty() && !headers.contains_key(TRANSFER_ENCODING)),
     }
 }
 
 /// The result of parsing a response head, with the length of the head. `None` means that the head is incomplete.
-type Read = Option<Result<(StatusCode, HeaderMap, Framing, bool, usize), ()>>;
+type Read = Option<Result<(StatusCode, HeaderMap, ResponseBodyFraming, bool, usize), ()>>;
 
 /// Parses a response head that arrives in segments of `piece` bytes.
 fn read(bytes: &[u8], piece: usize, method: &Method) -> Read {
@@ -39,7 +38,7 @@ fn read(bytes: &[u8], piece: usize, method: &Method) -> Read {
     for (number, part) in bytes.chunks(piece.max(1)).enumerate() {
         input.extend_from_slice(part);
         let received = number * piece + part.len();
-        match head::read(&mut input, method) {
+        match parse_response_head(&mut input, method) {
             Ok(None) => {}
             Ok(Some(read)) => {
                 let (head, ()) = read.response.into_parts();
@@ -55,22 +54,22 @@ fn read(bytes: &[u8], piece: usize, method: &Method) -> Read {
 pub fn response_body(bytes: &[u8]) {
     let [choice, piece, bytes @ ..] = bytes else { return };
     let framing = match choice % 4 {
-        0 | 1 => Framing::Chunked,
-        2 => Framing::Length(u64::from(choice / 4)),
-        _ => Framing::Close,
+        0 | 1 => ResponseBodyFraming::Chunked,
+        2 => ResponseBodyFraming::Length(u64::from(choice / 4)),
+        _ => ResponseBodyFraming::Close,
     };
     let complete = decode(framing, bytes, bytes.len());
     let in_segments = decode(framing, bytes, usize::from(*piece));
     assert_eq!(complete, in_segments, "a body with framing {framing:?} in segments of {piece} bytes");
-    if let (Framing::Chunked, Some((data, true, length))) = (framing, complete) {
+    if let (ResponseBodyFraming::Chunked, Some((data, true, length))) = (framing, complete) {
         assert_eq!(decode_chunked(bytes), Some((data, length)));
     }
 }
 
 /// Decodes a body in segments, and returns its data, whether it has ended, and its encoded length. Returns `None` for a
 /// malformed body.
-fn decode(framing: Framing, bytes: &[u8], piece: usize) -> Option<(Vec<u8>, bool, usize)> {
-    let (mut decoder, mut input, mut data) = (Decoder::new(framing), BytesMut::new(), Vec::new());
+fn decode(framing: ResponseBodyFraming, bytes: &[u8], piece: usize) -> Option<(Vec<u8>, bool, usize)> {
+    let (mut decoder, mut input, mut data) = (BodyDecoder::for_response(framing), BytesMut::new(), Vec::new());
     let mut received = 0;
     for part in bytes.chunks(piece.max(1)) {
         input.extend_from_slice(part);

@@ -8,17 +8,18 @@ use http_body::Body;
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
-use crate::ClientConnection;
 use crate::backend::Protocol;
-use crate::body::{InFlightGuard, RequestBody, ReturnTarget, UpgradeBody, UpstreamBody};
-use crate::builder::Settings;
+use crate::body::{InFlightGuard, ReturnTarget, UpgradeBody, UpstreamBody};
 use crate::connection_auth;
 use crate::connector::{AllowedProtocols, Connected};
 use crate::error::{BoxError, ProxyError, ProxyErrorKind};
+use crate::extensions::ClientConnection;
 use crate::http1::{Http1Connection, SendError};
 use crate::http2::{self, SendFailure, SendOutcome, StreamPermit};
+use crate::pools::BackendPools;
+use crate::request_body::RequestBody;
 use crate::rewrite::{remove_overridden_length, to_http1, to_http2};
-use crate::service::BackendPools;
+use crate::settings::Settings;
 use crate::timeouts::Timeouts;
 
 /// The failure of an attempt to send a request.

@@ -10,16 +10,19 @@ use rustls_pki_types::{CertificateDer, InvalidDnsNameError, PrivateKeyDer, Serve
 use tokio::sync::Notify;
 
 use crate::backend::{Backend, BackendError, Protocol};
+use crate::backend_state::BackendState;
 use crate::balance::Balance;
 use crate::connection_limit::ConnectionLimit;
 use crate::connector::Connector;
-use crate::error::BoxError;
+use crate::error::{BoxError, BuildError};
 use crate::hash::HashKey;
 use crate::health::{EjectionPolicy, Health};
-use crate::health_check::{HealthCheck, check_all};
+use crate::health_check::HealthCheck;
+use crate::health_checker::check_all;
 use crate::resolver::Resolver;
 use crate::retry_budget::RetryBudget;
-use crate::service::{BackendState, Upstream};
+use crate::service::Upstream;
+use crate::settings::Settings;
 use crate::tls::{Identity, PublicKeyPin, Tls, TlsOptions};
 
 /// A builder of an [`Upstream`].
@@ -66,25 +69,11 @@ pub struct Builder {
     previous: Option<Backends>,
 }
 
-/// The settings and the state that are shared by all requests of an upstream.
-pub(crate) struct Settings {
-    pub(crate) backends: Vec<Arc<BackendState>>,
-    pub(crate) balance: Balance,
-    pub(crate) hash_key: HashKey,
-    pub(crate) connector: Connector,
-    pub(crate) timeout: Duration,
-    pub(crate) read_timeout: Duration,
-    pub(crate) request_timeout: Option<Duration>,
-    pub(crate) idle_timeout: Duration,
-    pub(crate) max_idle: usize,
-    pub(crate) queue_timeout: Duration,
-    pub(crate) http2_ping_interval: Option<Duration>,
-    pub(crate) retries: u32,
-    pub(crate) budget: RetryBudget,
-    pub(crate) hold: Duration,
-    /// The notification that a backend has recovered.
-    pub(crate) recovered: Arc<Notify>,
-    pub(crate) health_check: Option<HealthCheck>,
+impl Upstream<http_body_util::Empty<bytes::Bytes>> {
+    /// Returns a builder with the default settings.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
 }
 
 impl Default for Builder {
@@ -484,21 +473,6 @@ impl fmt::Debug for Backends {
             .field("health_check", &settings.health_check)
             .finish_non_exhaustive()
     }
-}
-
-/// The error for invalid settings of an [`Upstream`].
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BuildError {
-    /// The upstream has no backend.
-    #[error("an upstream needs at least one backend")]
-    NoBackend,
-    /// A root certificate for TLS to backends is not valid.
-    #[error("bad root certificate for upstream TLS")]
-    Root(#[source] rustls::Error),
-    /// The client certificate for TLS to backends, or its key, is not valid.
-    #[error("bad client certificate for upstream TLS")]
-    Identity(#[source] rustls::Error),
 }
 
 /// The maximum duration of an ejection.

@@ -10,10 +10,10 @@ use http::header::{AUTHORIZATION, HeaderMap, HeaderName, PROXY_AUTHENTICATE, PRO
 use http::{Request, Response, StatusCode};
 use http_body::Body;
 
-use crate::ClientConnection;
+use crate::backend_state::BackendState;
 use crate::error::BoxError;
+use crate::extensions::ClientConnection;
 use crate::http1::Http1Connection;
-use crate::service::BackendState;
 
 /// Returns whether a request contains credentials that authenticate its connection (NTLM, Negotiate).
 pub(crate) fn authenticates<B>(request: &Request<B>) -> bool {

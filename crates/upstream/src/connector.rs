@@ -11,9 +11,10 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
+use crate::addresses::Addresses;
 use crate::backend::{Backend, Location, Protocol};
 use crate::error::{ProxyError, ProxyErrorKind};
-use crate::resolver::{Addresses, Resolver};
+use crate::resolver::Resolver;
 use crate::socket::Socket;
 use crate::tls::Tls;
 

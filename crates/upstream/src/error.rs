@@ -7,11 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
-use http_body::Body;
 use rproxy_core::{ProxyErrorType, Rejection, RejectionDetail};
 use rproxy_http1::InvalidResponseHead;
-
-use crate::body::UpstreamBody;
 
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -49,6 +46,21 @@ pub(crate) enum Malformed {
     Head(#[from] InvalidResponseHead),
     #[error("the backend sent an unexpected 101 response or too many interim responses")]
     UnexpectedInterimResponse,
+}
+
+/// The error for invalid settings of an [`Upstream`](crate::Upstream).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The upstream has no backend.
+    #[error("an upstream needs at least one backend")]
+    NoBackend,
+    /// A root certificate for TLS to backends is not valid.
+    #[error("bad root certificate for upstream TLS")]
+    Root(#[source] rustls::Error),
+    /// The client certificate for TLS to backends, or its key, is not valid.
+    #[error("bad client certificate for upstream TLS")]
+    Identity(#[source] rustls::Error),
 }
 
 /// A response extension with the error of a request that received no valid response from a backend.
@@ -177,8 +189,8 @@ impl ProxyError {
         self.backend.as_deref()
     }
 
-    /// Creates the error response for the client.
-    pub(crate) fn into_response<B: Body + 'static>(self) -> Response<UpstreamBody<B>> {
+    /// Creates the error response for the client, with a body that `body` creates from its text.
+    pub(crate) fn into_response<B>(self, body: impl FnOnce(Bytes) -> B) -> Response<B> {
         let status = self.kind.status();
         let text = match status {
             StatusCode::GATEWAY_TIMEOUT => "Gateway Timeout\n",
@@ -195,7 +207,7 @@ impl ProxyError {
         if let Some(backend) = &self.backend {
             rejection = rejection.with_detail(RejectionDetail::Backend(Arc::clone(backend)));
         }
-        let mut response = rejection.into_response(UpstreamBody::full(Bytes::from_static(text.as_bytes())));
+        let mut response = rejection.into_response(body(Bytes::from_static(text.as_bytes())));
         response.extensions_mut().insert(self);
         response
     }

@@ -7,9 +7,10 @@ use http_body::Body;
 use tokio::time::{Instant, timeout};
 
 use crate::attempt::{Failure, attempt};
-use crate::body::{InFlightGuard, RequestBody, UpstreamBody};
+use crate::body::{InFlightGuard, UpstreamBody};
 use crate::error::{BoxError, ProxyError};
-use crate::service::{BackendPools, UpstreamState};
+use crate::pools::{BackendPools, UpstreamState};
+use crate::request_body::RequestBody;
 use crate::timeouts::Timeouts;
 
 /// Sends a request to backends until one responds, or returns an error response.
@@ -31,13 +32,14 @@ where
         error: None,
     };
     loop {
-        let Some(pools) =
-            upstream.authenticated_backend(request, &attempts).or_else(|| upstream.select_backend(&attempts))
+        let Some(pools) = upstream
+            .authenticated_backend(request, &attempts.failed_backends)
+            .or_else(|| upstream.select_backend(attempts.key, &attempts.failed_backends))
         else {
             // All backends failed or are unavailable.
             match Box::pin(attempts.wait_for_backend(upstream)).await {
                 true => continue,
-                false => return attempts.into_error(upstream).into_response(),
+                false => return attempts.into_error(upstream).into_response(UpstreamBody::full),
             }
         };
         let mut guard = settings.balance.counts_in_flight().then(|| InFlightGuard::counted(&pools.backend));
@@ -48,7 +50,7 @@ where
             }
             Err(failure) => {
                 if !attempts.record_failure(upstream, pools, failure) {
-                    return attempts.into_error(upstream).into_response();
+                    return attempts.into_error(upstream).into_response(UpstreamBody::full);
                 }
             }
         }
@@ -71,10 +73,10 @@ where
 }
 
 /// The state of the attempts to send one request.
-pub(crate) struct AttemptState {
-    pub(crate) key: Option<u64>,
+struct AttemptState {
+    key: Option<u64>,
     /// The indices of the backends at which an attempt failed.
-    pub(crate) failed_backends: Vec<usize>,
+    failed_backends: Vec<usize>,
     /// The number of failed attempts in which a part of the request was sent.
     sent_attempts: u32,
     hold: Hold,

@@ -16,17 +16,17 @@ use bytes::{Bytes, BytesMut};
 use http::{Extensions, HeaderMap, Method, Request, Response, StatusCode};
 use http_body::{Body, Frame};
 use rproxy_http1::{
-    BodyDecoder, InvalidBody, MAX_RESPONSE_HEAD_SIZE, RequestBodyFraming, ResponseBodyFraming, ResponseHead,
-    is_status_line_prefix, parse_response_head,
+    BodyDecoder, InvalidBody, MAX_RESPONSE_HEAD_SIZE, ResponseBodyFraming, ResponseHead, is_status_line_prefix,
+    parse_response_head,
 };
 use tokio::io::AsyncReadExt;
 use tokio::task::unconstrained;
 use tokio::time::Instant;
 
 use self::output::{Output, OutputError};
-use crate::InterimRelay;
-use crate::body::RequestBody;
 use crate::error::{BodyError, BoxError, Malformed, ProxyError, ProxyErrorKind};
+use crate::extensions::InterimRelay;
+use crate::request_body::RequestBody;
 use crate::socket::Socket;
 use crate::timeouts::{Deadline, Timeouts};
 use crate::trailers;
@@ -297,20 +297,6 @@ fn describe(invalid: InvalidBody) -> &'static str {
         InvalidBody::Trailers => "the trailer section of the response is malformed",
         InvalidBody::Overhead => "a chunk extension or the trailer section of the response is too large",
         _ => "the response body is malformed",
-    }
-}
-
-/// Returns the HTTP/1.1 framing for a request body.
-fn framing<B>(body: &RequestBody<B>) -> RequestBodyFraming
-where
-    B: Body + Unpin,
-{
-    if body.is_end_stream() {
-        return RequestBodyFraming::None;
-    }
-    match body.size_hint().exact() {
-        Some(length) => RequestBodyFraming::Length(length),
-        None => RequestBodyFraming::Chunked,
     }
 }
 

@@ -7,6 +7,7 @@
 mod connection;
 mod connections;
 mod download;
+mod error;
 mod exchange;
 mod frames;
 mod observed_socket;
@@ -26,9 +27,9 @@ pub(crate) use self::download::Download;
 use self::exchange::{SendError, UnprocessedReason};
 pub(crate) use self::pool::{Acquired, Pool, StreamPermit};
 pub(crate) use self::tunnel::{TunnelBody, open_tunnel};
-use crate::body::RequestBody;
 use crate::connector::Connected;
 use crate::error::{BoxError, ProxyError, ProxyErrorKind};
+use crate::request_body::RequestBody;
 use crate::retry_budget::RetryBudget;
 use crate::socket::Socket;
 use crate::timeouts::Timeouts;
@@ -154,13 +155,6 @@ where
         }
         Err(SendError::Failed(error)) => Err(SendFailure { is_retryable: false, was_sent: true, error }),
     }
-}
-
-/// Converts an HTTP/2 error that occurred before the response head into a [`ProxyError`].
-fn to_proxy_error(error: h2::Error) -> ProxyError {
-    let kind =
-        if error.is_library() { ProxyErrorKind::HttpProtocolError } else { ProxyErrorKind::ConnectionTerminated };
-    ProxyError::caused(kind, error)
 }
 
 /// The maximum number of retries of an unprocessed request outside of the retry budget.

@@ -119,8 +119,10 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod addresses;
 mod attempt;
 mod backend;
+mod backend_state;
 mod balance;
 mod body;
 mod builder;
@@ -129,16 +131,21 @@ mod connection_limit;
 mod connector;
 mod error;
 mod exchange;
+mod extensions;
 mod hash;
 mod health;
 mod health_check;
+mod health_checker;
 mod http1;
 mod http1_pool;
 mod http2;
+mod pools;
+mod request_body;
 mod resolver;
 mod retry_budget;
 mod rewrite;
 mod service;
+mod settings;
 mod socket;
 mod stale_addresses;
 mod system_files;
@@ -151,8 +158,9 @@ pub use rproxy_core::Rejection;
 pub use self::backend::{Backend, BackendError, Protocol};
 pub use self::balance::{Balance, KeyFunction};
 pub use self::body::UpstreamBody;
-pub use self::builder::{Backends, BuildError, Builder};
-pub use self::error::{BodyError, ProxyError, ProxyErrorKind};
+pub use self::builder::{Backends, Builder};
+pub use self::error::{BodyError, BuildError, ProxyError, ProxyErrorKind};
+pub use self::extensions::{ClientConnection, InterimRelay};
 pub use self::health_check::HealthCheck;
 pub use self::service::{ResponseFuture, Upstream};
 pub use self::system_files::SystemFiles;
@@ -164,18 +172,6 @@ pub const MAX_EXCHANGE_SIZE: usize = if http1::MAX_EXCHANGE_SIZE > http2::MAX_EX
 } else {
     http2::MAX_EXCHANGE_SIZE
 };
-
-/// A request extension with a function that forwards interim responses (102, 103) of the backend to the client.
-///
-/// Without it, interim responses are dropped. `rproxy-server` inserts it. The type is an alias of standard types, so
-/// that a server does not depend on this crate.
-pub type InterimRelay = std::sync::Arc<dyn Fn(http::Response<()>) + Send + Sync>;
-
-/// A request extension with the state of the client's connection, which is dropped with that connection.
-///
-/// It stores the connections that a backend authenticated for this client (NTLM, Negotiate). Without it, such
-/// connections are closed after their response. Like [`InterimRelay`], the type is an alias of standard types.
-pub type ClientConnection = std::sync::Arc<std::sync::Mutex<http::Extensions>>;
 
 /// Compiles the examples of the README as doc tests.
 #[cfg(doctest)]

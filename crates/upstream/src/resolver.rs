@@ -1,6 +1,6 @@
 //! The resolution of backend host names to addresses.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use hickory_resolver::config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig};
@@ -8,6 +8,7 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::{ResolverBuilder, TokioResolver};
 use tokio::time::{Instant, timeout};
 
+use crate::addresses::Addresses;
 use crate::error::{ProxyError, ProxyErrorKind};
 use crate::stale_addresses::StaleAddresses;
 
@@ -18,14 +19,6 @@ pub(crate) enum Resolver {
     Dns(Box<TokioResolver>, StaleAddresses),
     /// The uncached resolver of the C library, for systems without a name server configuration.
     System,
-}
-
-/// The resolved addresses of a host name.
-pub(crate) struct Addresses {
-    /// The non-empty list of resolved addresses.
-    pub(crate) ips: Vec<IpAddr>,
-    /// The time after which no new requests are sent on connections to these addresses.
-    pub(crate) expires: Instant,
 }
 
 impl Resolver {
@@ -59,16 +52,6 @@ impl Resolver {
                 Addresses::new(host, addresses.map(|address| address.ip()), Duration::ZERO)
             }
         }
-    }
-}
-
-impl Addresses {
-    fn new(host: &str, ips: impl Iterator<Item = IpAddr>, ttl: Duration) -> Result<Self, ProxyError> {
-        let ips: Vec<_> = ips.take(MAX_ADDRESSES).collect();
-        if ips.is_empty() {
-            return Err(dns_error(format!("the host name {host} has no addresses")));
-        }
-        Ok(Self { ips, expires: Instant::now() + ttl.clamp(MIN_TTL, MAX_TTL) })
     }
 }
 
@@ -122,10 +105,3 @@ fn dns_error(error: String) -> ProxyError {
 
 /// The timeout of a DNS query if the last known addresses can be used instead. It is less than any connect timeout.
 const STALE_TIMEOUT: Duration = Duration::from_secs(1);
-/// The maximum number of addresses that are used per host name.
-const MAX_ADDRESSES: usize = 16;
-/// The minimum time that resolved addresses are used, if their TTL is shorter. With a TTL of 0, each request would need
-/// a new connection.
-const MIN_TTL: Duration = Duration::from_secs(5);
-/// The maximum time that resolved addresses are used, if their TTL is longer. Names in `/etc/hosts` have none.
-const MAX_TTL: Duration = Duration::from_secs(5 * 60);

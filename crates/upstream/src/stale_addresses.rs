@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::resolver::Addresses;
+use crate::addresses::Addresses;
 
 /// The last known addresses of the backends' host names.
 #[derive(Clone, Default)]

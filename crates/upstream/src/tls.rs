@@ -11,7 +11,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
 pub use self::pin::{PinError, PublicKeyPin};
 use self::verifier::BackendVerifier;
-use crate::builder::BuildError;
+use crate::error::BuildError;
 
 /// The TLS settings of an upstream.
 #[derive(Clone, Debug, Default)]

@@ -7,12 +7,11 @@ use std::task::{Context, Poll, ready};
 use bytes::Buf;
 use http::Request;
 use http_body::Body;
-use rproxy_http1::{BodyEncoder, WrongLength, write_request_head};
+use rproxy_http1::{BodyEncoder, RequestBodyFraming, WrongLength, write_request_head};
 use tokio::io::AsyncWrite;
 
-use super::framing;
-use crate::body::{Chunk, RequestBody};
 use crate::error::BoxError;
+use crate::request_body::{Chunk, RequestBody};
 use crate::socket::Socket;
 
 /// The part of an HTTP/1.1 request that has not been sent yet.
@@ -212,6 +211,20 @@ where
             self.buffer.extend_from_slice(after);
             self.frame = None;
         }
+    }
+}
+
+/// Returns the HTTP/1.1 framing for a request body.
+fn framing<B>(body: &RequestBody<B>) -> RequestBodyFraming
+where
+    B: Body + Unpin,
+{
+    if body.is_end_stream() {
+        return RequestBodyFraming::None;
+    }
+    match body.size_hint().exact() {
+        Some(length) => RequestBodyFraming::Length(length),
+        None => RequestBodyFraming::Chunked,
     }
 }
 

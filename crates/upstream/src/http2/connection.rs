@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,9 +13,8 @@ use h2::{Ping, PingPong};
 use rproxy_http1::{MAX_RESPONSE_FIELDS, MAX_RESPONSE_HEAD_SIZE};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::connections::ConnectionId;
+use super::error::to_proxy_error;
 use super::observed_socket::{ObservedSocket, Traffic};
-use super::pool::Pool;
 use crate::error::ProxyError;
 use crate::socket::Socket;
 
@@ -30,6 +29,16 @@ pub(super) struct Connection {
 pub(super) struct Driver {
     connection: h2::client::Connection<ObservedSocket<Socket>, Bytes>,
     traffic: Arc<Traffic>,
+}
+
+/// A change of a connection that concerns its pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ConnectionChange {
+    /// The backend sent GOAWAY, so that no more streams can be opened.
+    Draining,
+    /// The maximum number of concurrent streams has changed.
+    StreamLimit(usize),
+    Closed,
 }
 
 /// Starts HTTP/2 on a socket and waits for the SETTINGS of the backend (RFC 9113 §3.4).
@@ -50,13 +59,13 @@ pub(super) async fn handshake(socket: Socket) -> Result<(Connection, Driver), Pr
         .max_local_error_reset_streams(Some(MAX_LOCAL_RESETS))
         .handshake(wire)
         .await
-        .map_err(super::to_proxy_error)?;
+        .map_err(to_proxy_error)?;
     poll_fn(|cx| {
         let ended = Pin::new(&mut connection).poll(cx);
         match ended {
             _ if traffic.has_settings() => Poll::Ready(Ok(())),
             Poll::Ready(Ok(())) => Poll::Ready(Err(io::Error::from(io::ErrorKind::UnexpectedEof).into())),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(super::to_proxy_error(error))),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(to_proxy_error(error))),
             Poll::Pending => Poll::Pending,
         }
     })
@@ -70,8 +79,8 @@ impl Driver {
         self.connection.max_concurrent_send_streams().min(MAX_STREAMS)
     }
 
-    /// Drives the connection until it is closed, and reports changes to the pool.
-    pub(super) async fn run(mut self, pool: Weak<Pool>, id: ConnectionId, ping_interval: Option<Duration>) {
+    /// Drives the connection until it is closed, and reports changes that concern its pool.
+    pub(super) async fn run(mut self, ping_interval: Option<Duration>, report: impl Fn(ConnectionChange)) {
         let mut pings = ping_interval.and_then(|interval| Pings::new(&mut self.connection, interval));
         let (mut limit, mut is_draining) = (self.limit(), false);
         poll_fn(|cx| {
@@ -80,15 +89,11 @@ impl Driver {
             }
             if self.traffic.has_goaway() && !is_draining {
                 is_draining = true;
-                if let Some(pool) = pool.upgrade() {
-                    pool.drain(id);
-                }
+                report(ConnectionChange::Draining);
             }
             if self.limit() != limit {
                 limit = self.limit();
-                if let Some(pool) = pool.upgrade() {
-                    pool.set_limit(id, limit);
-                }
+                report(ConnectionChange::StreamLimit(limit));
             }
             match &mut pings {
                 Some(pings) => pings.poll(cx, &self.traffic),
@@ -96,9 +101,7 @@ impl Driver {
             }
         })
         .await;
-        if let Some(pool) = pool.upgrade() {
-            pool.remove(id);
-        }
+        report(ConnectionChange::Closed);
     }
 
     /// Drives the connection until all of its handles are dropped.

@@ -13,12 +13,13 @@ use rproxy_http1::{InvalidResponseHead, MAX_RESPONSE_FIELDS, content_length, is_
 use tokio::time::Instant;
 
 use super::download::{Download, Length};
+use super::error::to_proxy_error;
 use super::pool::StreamPermit;
 use super::upload::{Upload, UploadError};
-use crate::InterimRelay;
-use crate::body::RequestBody;
 use crate::error::{BoxError, Malformed, ProxyError, ProxyErrorKind};
+use crate::extensions::InterimRelay;
 use crate::http1::MAX_INTERIM_RESPONSES;
+use crate::request_body::RequestBody;
 use crate::timeouts::{Deadline, Timeouts};
 
 /// The failure of an HTTP/2 request that received no response.
@@ -90,7 +91,7 @@ where
     };
     let error = match failure {
         // The client has received a part of the response.
-        Failure::Stream(error) if exchange.interim > 0 => return Err(SendError::Failed(super::to_proxy_error(error))),
+        Failure::Stream(error) if exchange.interim > 0 => return Err(SendError::Failed(to_proxy_error(error))),
         Failure::Stream(error) => error,
         Failure::Malformed(malformed) => {
             return Err(SendError::Failed(ProxyError::caused(ProxyErrorKind::HttpProtocolError, malformed)));
@@ -116,7 +117,7 @@ where
     };
     let is_stream_error = error.is_reset();
     let is_library_error = error.is_library();
-    let error = super::to_proxy_error(error);
+    let error = to_proxy_error(error);
     if let Some(reason) = reason {
         let body = match exchange.upload {
             Some(upload) => upload.into_body(),
@@ -140,7 +141,7 @@ fn open_error(permit: &StreamPermit, error: h2::Error) -> SendError {
     let ready = permit.connection.sender.clone().poll_ready(&mut Context::from_waker(Waker::noop()));
     if error.is_go_away() || error.is_io() || matches!(ready, Poll::Ready(Err(_))) {
         permit.drain();
-        return SendError::Unprocessed { reason: UnprocessedReason::Unsent, error: super::to_proxy_error(error) };
+        return SendError::Unprocessed { reason: UnprocessedReason::Unsent, error: to_proxy_error(error) };
     }
     SendError::Failed(ProxyError::caused(ProxyErrorKind::HttpRequestError, error))
 }

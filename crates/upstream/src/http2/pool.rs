@@ -14,14 +14,14 @@ use tokio::time::{Instant, timeout};
 
 use self::connect::{ConnectOutcome, NewConnection, connect, connect_to_new_address};
 use self::state::{Grant, Selection, State, Waiting};
-use super::connection::{Connection, Driver, handshake};
+use super::connection::{Connection, ConnectionChange, Driver, handshake};
 use super::connections::{ConnectionId, TakenStream};
 use super::observed_socket::Reservation;
-use crate::builder::Settings;
+use crate::backend_state::BackendState;
 use crate::connector::Connected;
 use crate::error::{ProxyError, ProxyErrorKind};
 use crate::retry_budget::RetryBudget;
-use crate::service::BackendState;
+use crate::settings::Settings;
 
 /// A pool of HTTP/2 connections to one backend, shared by all requests of a worker. Connections are opened when more
 /// streams are needed.
@@ -187,7 +187,13 @@ impl Pool {
         state.traffic = Some(Arc::clone(&connection.traffic));
         state.addresses = addresses;
         let id = state.connections.add(Arc::new(connection), address, expires, driver.limit(), Instant::now());
-        tokio::spawn(driver.run(Arc::downgrade(self), id, self.settings.http2_ping_interval));
+        // A strong reference would keep an unused pool.
+        let pool = Arc::downgrade(self);
+        tokio::spawn(driver.run(self.settings.http2_ping_interval, move |change| {
+            if let Some(pool) = pool.upgrade() {
+                pool.apply(id, change);
+            }
+        }));
         if !std::mem::replace(&mut state.has_sweeper, true) {
             let every = (self.settings.idle_timeout / 2).max(MIN_SWEEP_INTERVAL);
             tokio::spawn(sweep(Arc::downgrade(self), every));
@@ -200,19 +206,21 @@ impl Pool {
         state.connections.addresses().collect()
     }
 
-    /// Sets the maximum number of concurrent streams on a connection.
-    pub(super) fn set_limit(self: &Arc<Self>, id: ConnectionId, limit: usize) {
-        self.change(|state| state.connections.set_limit(id, limit));
+    /// Applies a change of a connection to the pool.
+    fn apply(self: &Arc<Self>, id: ConnectionId, change: ConnectionChange) {
+        match change {
+            ConnectionChange::Draining => self.drain(id),
+            ConnectionChange::StreamLimit(limit) => self.change(|state| state.connections.set_limit(id, limit)),
+            ConnectionChange::Closed => {
+                // The connection is dropped after the lock is released.
+                let _done = self.change(|state| state.connections.remove(id));
+            }
+        }
     }
 
     /// Stops opening streams on a connection.
     pub(super) fn drain(self: &Arc<Self>, id: ConnectionId) {
         let _done = self.change(|state| state.connections.drain(id));
-    }
-
-    /// Removes a closed connection.
-    pub(super) fn remove(self: &Arc<Self>, id: ConnectionId) {
-        let _done = self.change(|state| state.connections.remove(id));
     }
 
     /// Records that a connection processed only `limit` requests and left others unprocessed.
@@ -379,8 +387,8 @@ mod tests {
 
     use super::*;
     use crate::Upstream;
-    use crate::body::RequestBody;
     use crate::http2::{SendOutcome, send};
+    use crate::request_body::RequestBody;
     use crate::timeouts::Timeouts;
 
     /// Starts a backend that sends an empty 200 response to every request. Returns the number of its connections.

@@ -17,8 +17,8 @@ use tokio::time::timeout;
 
 use super::connection::{SEND_BUFFER_SIZE, STREAM_WINDOW};
 use super::observed_socket::{ObservedSocket, Traffic};
-use crate::body::RequestBody;
 use crate::error::{BodyError, BoxError, ProxyError, ProxyErrorKind};
+use crate::request_body::RequestBody;
 use crate::socket::Socket;
 use crate::timeouts::Timeouts;
 

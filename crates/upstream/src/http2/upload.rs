@@ -11,8 +11,8 @@ use http_body::Body;
 use rproxy_http1::WrongLength;
 
 use super::observed_socket::Reservation;
-use crate::body::RequestBody;
 use crate::error::BoxError;
+use crate::request_body::RequestBody;
 
 /// A request body that is sent within the backend's flow-control windows.
 pub(super) struct Upload<B: Body> {

@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 use tokio::time::{Instant, timeout};
 
-use crate::builder::Settings;
+use crate::backend_state::BackendState;
 use crate::connector::{AllowedProtocols, Connected};
 use crate::error::{ProxyError, ProxyErrorKind};
 use crate::http2::connection::{Connection, Driver, handshake};
-use crate::service::BackendState;
+use crate::settings::Settings;
 
 /// The outcome of a connection attempt to a backend.
 pub(super) enum ConnectOutcome {

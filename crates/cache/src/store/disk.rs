@@ -7,20 +7,24 @@
 mod access;
 mod file;
 mod index;
+mod jobs;
+mod state;
 mod writer;
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
 use self::index::Index;
-use self::writer::{Job, Writer};
+use self::jobs::{Job, JobQueue};
+use self::state::DiskState;
+use self::writer::Writer;
 use crate::tier::{LoadFuture, Tier, TierEntry, TierStats};
 
 /// A second-level store in a directory on disk.
@@ -40,7 +44,7 @@ use crate::tier::{LoadFuture, Tier, TierEntry, TierStats};
 /// The index takes about 200 bytes of memory per file, and pending writes take up to 16 MiB. The least recently used files are evicted.
 #[derive(Clone)]
 pub struct DiskTier {
-    inner: Arc<DiskInner>,
+    inner: Arc<DiskState>,
 }
 
 /// The error for a directory that cannot be used for the disk store.
@@ -51,20 +55,6 @@ pub struct DiskError {
     #[source]
     error: io::Error,
 }
-
-struct DiskInner {
-    folder: PathBuf,
-    secret: [u8; 16],
-    index: Mutex<Index>,
-    /// The total size of pending writes in bytes.
-    queued: AtomicU64,
-    dropped: AtomicU64,
-    /// A semaphore that limits concurrent reads.
-    readers: Arc<Semaphore>,
-}
-
-/// The job queue of the writer thread; dropping the queue ends the thread.
-struct JobQueue(Mutex<Sender<Job>>);
 
 impl DiskTier {
     /// Opens a store of at most `capacity` bytes in `folder`, which is created if it does not exist.
@@ -82,10 +72,10 @@ impl DiskTier {
         let lock = access::open_lock(&folder.join("lock")).map_err(failed)?;
         let secret = access::secret(&folder.join("key")).map_err(failed)?;
         let (jobs, received) = channel();
-        let inner = Arc::new(DiskInner {
+        let inner = Arc::new(DiskState {
             folder: folder.to_owned(),
             secret,
-            index: Mutex::new(Index::new(capacity, JobQueue(Mutex::new(jobs)))),
+            index: Mutex::new(Index::new(capacity, JobQueue::new(jobs))),
             queued: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             readers: Arc::new(Semaphore::new(MAX_READERS)),
@@ -163,20 +153,6 @@ impl Tier for DiskTier {
         self.inner.index().send(Job::Flush(done));
         // An error means that the writer has ended, so that no write is pending.
         let _ = flushed.recv_timeout(FLUSH_TIMEOUT);
-    }
-}
-
-impl DiskInner {
-    /// Locks the index and ignores poisoning, because the index stays valid if a thread panics.
-    fn index(&self) -> MutexGuard<'_, Index> {
-        self.index.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl JobQueue {
-    fn send(&self, job: Job) {
-        // Without a writer thread, the entry is never written, which costs a hit.
-        let _ = self.0.lock().unwrap_or_else(PoisonError::into_inner).send(job);
     }
 }
 

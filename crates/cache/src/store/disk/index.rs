@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::JobQueue;
-use super::writer::Job;
+use super::jobs::{Job, JobQueue};
 use crate::tier::TierEntry;
 
 /// The entries of the cache directory, by key and in the order of their last use.

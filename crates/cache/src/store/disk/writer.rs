@@ -3,31 +3,21 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Weak;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, SyncSender};
-use std::sync::{Arc, Weak};
+use std::sync::mpsc::Receiver;
 use std::time::SystemTime;
 
-use super::file;
-use super::{DiskInner, access};
+use super::jobs::Job;
+use super::state::DiskState;
+use super::{access, file};
 use crate::tier::TierEntry;
-
-/// A job for the writer thread.
-pub(super) enum Job {
-    Write {
-        number: u64,
-        entry: TierEntry,
-    },
-    Delete(Arc<str>),
-    /// A request to notify the sender when all earlier jobs are done.
-    Flush(SyncSender<()>),
-}
 
 /// The state of the disk store's writer thread.
 pub(super) struct Writer {
     /// The shared state of the store, or `None` after the last [`DiskTier`](super::DiskTier) is dropped. The writer
     /// then finishes its queue.
-    inner: Weak<DiskInner>,
+    inner: Weak<DiskState>,
     folder: PathBuf,
     /// The lock on the cache directory, held until the writer thread ends.
     lock: File,
@@ -36,7 +26,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(inner: Weak<DiskInner>, folder: &Path, lock: File) -> Self {
+    pub(super) fn new(inner: Weak<DiskState>, folder: &Path, lock: File) -> Self {
         Self { inner, folder: folder.to_owned(), lock, next_number: 0 }
     }
 

@@ -44,7 +44,7 @@ ci *parts:
 [group('check')]
 lint:
     cargo fmt --all
-    .ci/run lints language
+    .ci/run lints language structure
 
 # Check that each feature compiles alone. Needs cargo-hack.
 [group('check')]

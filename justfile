@@ -106,7 +106,7 @@ bench *arguments:
 instructions *arguments:
     cargo run --release -p rproxy-benches -- instructions {{ arguments }}
 
-# Compare with nginx, HAProxy and Varnish. Takes 20 minutes.
+# Compare with nginx, HAProxy, Varnish, Envoy, Traefik and Caddy. Takes an hour.
 [group('measure')]
 compare *arguments:
     cargo run --release -p rproxy-benches -- compare {{ arguments }}

@@ -12,7 +12,12 @@ pub(crate) fn build(profile: &str, arguments: &[&str]) -> Result<PathBuf> {
     let status = command.args(["build", "--profile", profile]).args(arguments).status()?;
     ensure!(status.success(), "`cargo build {}` failed", arguments.join(" "));
     // This program is in a sibling folder.
+    Ok(target()?.join(if profile == "dev" { "debug" } else { profile }))
+}
+
+/// Returns the target folder that contains this program.
+pub(crate) fn target() -> Result<PathBuf> {
     let own = env::current_exe()?;
     let target = own.parent().and_then(|folder| folder.parent()).context("no target folder")?;
-    Ok(target.join(if profile == "dev" { "debug" } else { profile }))
+    Ok(target.to_owned())
 }

@@ -18,8 +18,10 @@ use crate::cargo;
 use crate::compare::load::{Load, Target};
 use crate::compare::machine::Machine;
 use crate::compare::memory::Memory;
-use crate::compare::proxies::{self, Place, Proxy, Running};
+use crate::compare::programs::Program;
+use crate::compare::proxies::{self, Place, Running};
 use crate::compare::statistics::Spread;
+use crate::compare::template::Conditions;
 use crate::compare::workbench::Workbench;
 
 /// Measures the latency of an honest client with and without attacks, and writes a table.
@@ -63,15 +65,16 @@ async fn flood(options: &Options) -> Result<()> {
         Some(path) => path.canonicalize()?,
         None => cargo::build("release", &["-p", "rproxy-bin"])?.join("rproxy"),
     };
-    let workbench = Workbench::new(&rproxy)?;
-    let machine = Machine::here(&workbench.rproxy).await;
+    let workbench = Workbench::new()?;
+    let rproxy = Program::rproxy("rproxy", &rproxy, workbench.folder()).await?;
+    let machine = Machine::here().await;
     let origin = proxies::start_files(&workbench.place()?, &workbench.files).await?;
     let mut rows = Vec::new();
     for attack in Attack::ALL {
         if options.only.as_ref().is_some_and(|only| !attack.name().contains(only)) {
             continue;
         }
-        let row = turns(options, &workbench, &origin, attack).await.with_context(|| attack.name())?;
+        let row = turns(options, &workbench, &rproxy, &origin, attack).await.with_context(|| attack.name())?;
         println!("{}: {}", attack.name(), row.ratio);
         rows.push(row);
     }
@@ -98,16 +101,21 @@ struct Row {
     done: String,
 }
 
-async fn turns(options: &Options, workbench: &Workbench, origin: &Running, attack: Attack) -> Result<Row> {
+async fn turns(
+    options: &Options,
+    workbench: &Workbench,
+    rproxy: &Program,
+    origin: &Running,
+    attack: Attack,
+) -> Result<Row> {
     let folder = workbench.place()?;
     let place = Place {
         folder: &folder,
         origin: origin.address,
         certificate: &workbench.certificate,
-        tls: attack.is_over_tls(),
-        rproxy: &workbench.rproxy,
+        conditions: Conditions { tls: attack.is_over_tls(), ..Conditions::default() },
     };
-    let running = Proxy::Rproxy.start(place).await?;
+    let running = rproxy.start(place).await?;
     let target = |path: &str| Target {
         address: running.address,
         path: path.to_owned(),

@@ -73,7 +73,7 @@ async fn soak(options: &Options) -> Result<()> {
         None => cargo::build("release", &["-p", "rproxy-bin"])?.join("rproxy"),
     };
     let folder = TempDir::with_prefix("rproxy-soak-")?;
-    let machine = Machine::here(&rproxy).await;
+    let machine = Machine::here().await;
     let authority = Arc::new(Authority::new(folder.path())?);
     let backends = [Backend::start(folder.path(), "a").await?, Backend::start(folder.path(), "b").await?];
     let tls = (!options.plain).then_some(&*authority);

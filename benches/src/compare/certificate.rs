@@ -12,8 +12,10 @@ use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
 
-/// The host name in the certificate.
-pub(crate) const HOST: &str = "localhost";
+/// The host in requests. rproxy sends `Strict-Transport-Security` for public names, and not for `localhost`.
+pub(crate) const HOST: &str = "compare.example";
+/// The host in the URLs of load generators, which resolve it. The certificate contains both.
+pub(crate) const LOOPBACK: &str = "localhost";
 
 #[derive(Debug)]
 pub(crate) struct Certificate {
@@ -26,7 +28,7 @@ pub(crate) struct Certificate {
 
 impl Certificate {
     pub(crate) fn write_into(folder: &Path) -> Result<Self> {
-        let CertifiedKey { cert, signing_key } = generate_simple_self_signed([HOST.to_owned()])?;
+        let CertifiedKey { cert, signing_key } = generate_simple_self_signed([HOST.to_owned(), LOOPBACK.to_owned()])?;
         let path = |name| folder.join(name);
         let this = Self {
             der: cert.der().clone(),

@@ -1,11 +1,13 @@
 //! Load generators: wrk, h2load, and this crate's own for other kinds of load.
 
+mod grpc;
 mod h2load;
 mod handshake;
 mod http1;
 mod idle;
 mod objects;
 mod open_loop;
+mod requests;
 mod websocket;
 mod wrk;
 
@@ -15,19 +17,23 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use hdrhistogram::Histogram;
 use tokio::process::Command;
+use tokio::time::timeout;
 
 pub(crate) use http1::{Target, fetch};
 pub(crate) use idle::Idle;
+pub(crate) use requests::Requests;
 
-use crate::compare::certificate::HOST;
+use crate::compare::certificate::{HOST, LOOPBACK};
 
 /// The load on a proxy during one measurement run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Load {
     /// HTTP/1.1 requests, each sent immediately after the previous response on its connection.
-    Wrk { connections: usize },
+    Wrk { connections: usize, requests: Requests },
     /// HTTP/2 requests with several concurrent streams per connection.
     H2load { connections: usize, streams: usize },
+    /// Unary gRPC calls with several concurrent streams per connection.
+    Grpc { connections: usize, streams: usize },
     /// Requests on new connections, with one request per connection.
     Handshakes { resumed: bool },
     /// WebSocket messages, each sent immediately after the previous echo.
@@ -41,6 +47,9 @@ pub(crate) enum Load {
     /// Concurrent requests for one object that is not cached.
     Cold { clients: usize },
 }
+
+/// The time after which a load fails that should have ended.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The result of a load during one measurement run.
 #[derive(Debug)]
@@ -73,9 +82,17 @@ impl Load {
     /// Generates the load for a duration, and returns the result. Fails on the first incorrect response, since
     /// rejections would look fast.
     pub(crate) async fn run(self, target: &Target, duration: Duration) -> Result<Tally> {
-        let tally = match self {
-            Self::Wrk { connections } => wrk::run(target, connections, duration).await,
-            Self::H2load { connections, streams } => h2load::run(target, connections, streams, duration).await,
+        let tally =
+            timeout(duration + TIMEOUT, self.generate(target, duration)).await.context("the load timed out")??;
+        ensure!(tally.requests > 0, "no response");
+        Ok(tally)
+    }
+
+    async fn generate(self, target: &Target, duration: Duration) -> Result<Tally> {
+        match self {
+            Self::Wrk { connections, requests } => wrk::run(target, connections, requests, duration).await,
+            Self::H2load { connections, streams } => h2load::run(target, connections, streams, &[], duration).await,
+            Self::Grpc { connections, streams } => grpc::run(target, connections, streams, duration).await,
             Self::Handshakes { resumed } => handshake::run(target, resumed, duration).await,
             Self::WebSocket { connections } => websocket::run(target, connections, duration).await,
             Self::OpenLoop { rate, connections } => open_loop::run(target, rate, connections, duration).await,
@@ -84,16 +101,17 @@ impl Load {
                 objects::revalidations(target, rate, connections, duration).await
             }
             Self::Cold { clients } => objects::cold(target, clients).await,
-        }?;
-        ensure!(tally.requests > 0, "no response");
-        Ok(tally)
+        }
     }
 
     /// Returns a description of the load for the report.
     pub(crate) fn describe(self) -> String {
         match self {
-            Self::Wrk { connections } => format!("`wrk -t1 -c{connections}`"),
+            Self::Wrk { connections, requests } => format!("`wrk -t1 -c{connections}`, {}", requests.describe()),
             Self::H2load { connections, streams } => format!("`h2load -t1 -c{connections} -m{streams}`"),
+            Self::Grpc { connections, streams } => {
+                format!("`h2load -t1 -c{connections} -m{streams}`, a message of 64 bytes in each direction")
+            }
             Self::Handshakes { resumed: false } => {
                 "16 clients (rustls), a new connection with a full handshake for each GET".to_owned()
             }
@@ -125,13 +143,22 @@ impl Load {
 }
 
 impl Target {
-    pub(crate) fn url(&self) -> String {
-        let scheme = if self.certificate.is_some() { "https" } else { "http" };
-        format!("{scheme}://{HOST}:{}{}", self.address.port(), self.path)
+    /// Returns the URL for a load generator, which connects to its host and port.
+    fn url(&self) -> String {
+        format!("{}://{LOOPBACK}:{}{}", self.scheme(), self.address.port(), self.path)
+    }
+
+    /// Returns the URL in requests.
+    fn public_url(&self) -> String {
+        format!("{}://{HOST}{}", self.scheme(), self.path)
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.certificate.is_some() { "https" } else { "http" }
     }
 }
 
-/// Runs a load generator program, and returns its output. Returns its output.
+/// Runs a load generator program, and returns its output.
 async fn output_of(mut command: Command) -> Result<String> {
     let program = command.as_std().get_program().to_string_lossy().into_owned();
     let output = command.kill_on_drop(true).output().await.with_context(|| format!("starting {program}"))?;

@@ -1,15 +1,15 @@
-//! The machine on which a benchmark runs, and the versions of the measured programs.
+//! The machine on which a benchmark runs, and the versions of the load generators.
 
 use std::fs;
-use std::path::Path;
 use std::thread;
 use std::time::SystemTime;
 
+use serde::Serialize;
 use tokio::process::Command;
 
-use super::proxies::{Proxy, first_line};
+use super::proxies::version_line;
 
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 pub(crate) struct Machine {
     pub(crate) date: String,
     pub(crate) commit: String,
@@ -20,22 +20,19 @@ pub(crate) struct Machine {
     pub(crate) kernel: String,
     /// The one-minute load average before the benchmark.
     pub(crate) load: String,
-    /// The first line of the version output of each program.
-    pub(crate) versions: Vec<(&'static str, String)>,
+    /// The versions of the load generators.
+    pub(crate) generators: Vec<(&'static str, String)>,
 }
 
 impl Machine {
-    pub(crate) async fn here(rproxy: &Path) -> Self {
+    pub(crate) async fn here() -> Self {
         let read = |path| fs::read_to_string(path).unwrap_or_default();
         let field = |text: String, name: &str| value(&text, name).unwrap_or("unknown").to_owned();
-        let mut versions = Vec::new();
-        for proxy in Proxy::CACHES {
-            versions.push((proxy.name(), proxy.version(rproxy).await));
-        }
+        let mut generators = Vec::new();
         for (program, argument) in [("wrk", "-v"), ("h2load", "--version")] {
-            versions.push((program, first_line(Command::new(program).arg(argument)).await));
+            let version = version_line(Command::new(program).arg(argument)).await;
+            generators.push((program, version.unwrap_or_else(|_| "not installed".to_owned())));
         }
-        let missing = || "not installed".to_owned();
         Self {
             date: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
             commit: commit().await,
@@ -45,7 +42,7 @@ impl Machine {
             system: field(read("/etc/os-release").replace('=', ":"), "PRETTY_NAME").trim_matches('"').to_owned(),
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             load: read("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned(),
-            versions: versions.into_iter().map(|(name, version)| (name, version.unwrap_or_else(missing))).collect(),
+            generators,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Runs one scenario, with alternating measurement runs of the proxies.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -10,66 +11,58 @@ use super::Options;
 use super::figure::Sample;
 use super::load::{Idle, Load, Target, fetch};
 use super::memory::Memory;
+use super::outcome::{Outcome, Verdict};
 use super::processor::Usage;
+use super::programs::Program;
 use super::proxies::{Place, Proxy, Running, start_files, start_program};
 use super::scenario::{Kind, Origin, Plan, Scenario};
 use super::workbench::Workbench;
 
-/// The results of a scenario for each proxy.
-#[derive(Debug)]
-pub(crate) struct Outcome {
-    pub(crate) scenario: Scenario,
-    pub(crate) results: Vec<(Proxy, Verdict)>,
-}
-
-#[derive(Debug)]
-pub(crate) enum Verdict {
-    /// The figures of a proxy, with one sample per run.
-    Samples {
-        samples: Vec<Sample>,
-        processes: usize,
-        threads: u32,
-    },
-    NotInstalled,
-    /// The error or wrong response that invalidates all figures of this proxy.
-    Void(String),
-}
-
 /// Runs a scenario, and returns errors as [`Verdict::Void`], so that other scenarios continue.
-pub(crate) async fn run(workbench: &Workbench, scenario: Scenario, options: &Options) -> Outcome {
-    let results = match attempt(workbench, scenario, options).await {
-        Ok(results) => results,
-        Err(error) => {
-            let void = |proxy: &Proxy| (*proxy, Verdict::Void(format!("{error:#}")));
-            scenario.plan().proxies.iter().map(void).collect()
-        }
+pub(crate) async fn run(
+    workbench: &Workbench,
+    programs: &[Arc<Program>],
+    scenario: Scenario,
+    options: &Options,
+) -> Outcome {
+    let plan = scenario.plan();
+    let able = programs.iter().filter(|program| plan.proxies.contains(&program.proxy)).cloned();
+    let able: Vec<Arc<Program>> = able.collect();
+    let results = match attempt(workbench, &able, &plan, options).await {
+        Ok(verdicts) => able.into_iter().zip(verdicts).collect(),
+        Err(error) => able.into_iter().map(|program| (program, Verdict::Void(format!("{error:#}")))).collect(),
     };
     Outcome { scenario, results }
 }
 
-async fn attempt(workbench: &Workbench, scenario: Scenario, options: &Options) -> Result<Vec<(Proxy, Verdict)>> {
-    let plan = scenario.plan();
+async fn attempt(
+    workbench: &Workbench,
+    programs: &[Arc<Program>],
+    plan: &Plan,
+    options: &Options,
+) -> Result<Vec<Verdict>> {
     let origin = match plan.origin {
         Origin::Files => start_files(&workbench.place()?, &workbench.files).await?,
         Origin::Program => start_program(&workbench.place()?).await?,
     };
     match plan.kind {
-        Kind::Turns(load) => turns(workbench, &plan, load, &origin, options).await,
-        Kind::Idle | Kind::Empty => one_by_one(workbench, &plan, &origin, options).await,
+        Kind::Turns(load) => turns(workbench, programs, plan, load, &origin, options).await,
+        Kind::Idle | Kind::Empty => one_by_one(workbench, programs, plan, &origin, options).await,
     }
 }
 
-/// Alternates between the proxies, so that slow phases of the machine affect all proxies equally.
+/// Alternates between the programs, so that slow phases of the machine affect all of them equally.
 async fn turns(
     workbench: &Workbench,
+    programs: &[Arc<Program>],
     plan: &Plan,
     load: Load,
     origin: &Running,
     options: &Options,
-) -> Result<Vec<(Proxy, Verdict)>> {
+) -> Result<Vec<Verdict>> {
     let mut contestants = Vec::new();
-    for proxy in plan.proxies {
-        contestants.push(Contestant::prepare(workbench, plan, load, origin, *proxy).await?);
+    for program in programs {
+        contestants.push(Contestant::prepare(workbench, plan, load, origin, program).await?);
     }
     for turn in 1..=options.pairs {
         for contestant in &mut contestants {
@@ -77,31 +70,32 @@ async fn turns(
         }
         eprintln!("{}: {turn} of {}", plan.title, options.pairs);
     }
-    Ok(contestants.into_iter().map(|contestant| (contestant.proxy, contestant.verdict)).collect())
+    Ok(contestants.into_iter().map(|contestant| contestant.verdict).collect())
 }
 
 /// A proxy that takes part in a scenario.
 struct Contestant {
-    proxy: Proxy,
     verdict: Verdict,
     /// The running proxy, or `None` if it failed to start.
     running: Option<(Running, Target)>,
 }
 
 impl Contestant {
-    async fn prepare(workbench: &Workbench, plan: &Plan, load: Load, origin: &Running, proxy: Proxy) -> Result<Self> {
-        if proxy.version(&workbench.rproxy).await.is_none() {
-            return Ok(Self { proxy, verdict: Verdict::NotInstalled, running: None });
-        }
-        let place = workbench.place()?;
-        Ok(match ready(workbench, plan, load, origin, proxy, &place).await {
+    async fn prepare(
+        workbench: &Workbench,
+        plan: &Plan,
+        load: Load,
+        origin: &Running,
+        program: &Program,
+    ) -> Result<Self> {
+        Ok(match ready(workbench, plan, load, origin, program).await {
             Ok((running, target)) => {
                 let usage = Usage::of(running.process.id())?;
                 let (processes, threads) = (usage.processes(), usage.threads());
                 let verdict = Verdict::Samples { samples: Vec::new(), processes, threads };
-                Self { proxy, verdict, running: Some((running, target)) }
+                Self { verdict, running: Some((running, target)) }
             }
-            Err(error) => Self { proxy, verdict: Verdict::Void(format!("{error:#}")), running: None },
+            Err(error) => Self { verdict: Verdict::Void(format!("{error:#}")), running: None },
         })
     }
 
@@ -122,11 +116,12 @@ async fn ready(
     plan: &Plan,
     load: Load,
     origin: &Running,
-    proxy: Proxy,
-    place: &Path,
+    program: &Program,
 ) -> Result<(Running, Target)> {
-    let (running, target) = start(workbench, plan, origin, proxy, place).await?;
-    if plan.origin == Origin::Files {
+    let folder = workbench.place()?;
+    let (running, target) = start(workbench, plan, origin, program, &folder).await?;
+    // With several sites, no site serves the host of this request.
+    if plan.origin == Origin::Files && plan.conditions.sites == 0 {
         let response = fetch(&target.at(0), &[]).await?;
         ensure!(response.status() == StatusCode::OK, "{} returned {}", target.path, response.status());
         // Numbered objects all have the content of this file.
@@ -147,13 +142,12 @@ async fn start(
     workbench: &Workbench,
     plan: &Plan,
     origin: &Running,
-    proxy: Proxy,
+    program: &Program,
     folder: &Path,
 ) -> Result<(Running, Target)> {
-    let (certificate, tls) = (&workbench.certificate, plan.tls);
-    let place = Place { folder, origin: origin.address, certificate, tls, rproxy: &workbench.rproxy };
-    let running = proxy.start(place).await?;
-    let certificate = tls.then(|| certificate.clone());
+    let (certificate, conditions) = (&workbench.certificate, plan.conditions);
+    let running = program.start(Place { folder, origin: origin.address, certificate, conditions }).await?;
+    let certificate = conditions.tls.then(|| certificate.clone());
     let target = Target { address: running.address, path: plan.path.to_owned(), origin: origin.address, certificate };
     Ok((running, target))
 }
@@ -165,38 +159,32 @@ async fn measure(running: &Running, target: &Target, load: Load, duration: Durat
     Ok(Sample::of_load(after.since(&before), &tally))
 }
 
-/// Measures the memory of each proxy alone, so that no page is shared with another proxy.
+/// Measures the memory of each program alone, so that no page is shared with another program.
 async fn one_by_one(
     workbench: &Workbench,
+    programs: &[Arc<Program>],
     plan: &Plan,
     origin: &Running,
     options: &Options,
-) -> Result<Vec<(Proxy, Verdict)>> {
-    let mut results = Vec::new();
-    for proxy in plan.proxies {
-        let place = workbench.place()?;
-        let verdict = match proxy.version(&workbench.rproxy).await {
-            None => Verdict::NotInstalled,
-            Some(_) => match hold(workbench, plan, origin, *proxy, &place, options).await {
-                Ok(verdict) => verdict,
-                Err(error) => Verdict::Void(format!("{error:#}")),
-            },
-        };
-        results.push((*proxy, verdict));
-        eprintln!("{}: {}", plan.title, proxy.name());
+) -> Result<Vec<Verdict>> {
+    let mut verdicts = Vec::new();
+    for program in programs {
+        let verdict = hold(workbench, plan, origin, program, options).await;
+        verdicts.push(verdict.unwrap_or_else(|error| Verdict::Void(format!("{error:#}"))));
+        eprintln!("{}: {}", plan.title, program.name);
     }
-    Ok(results)
+    Ok(verdicts)
 }
 
 async fn hold(
     workbench: &Workbench,
     plan: &Plan,
     origin: &Running,
-    proxy: Proxy,
-    place: &Path,
+    program: &Program,
     options: &Options,
 ) -> Result<Verdict> {
-    let (running, target) = start(workbench, plan, origin, proxy, place).await?;
+    let folder = workbench.place()?;
+    let (running, target) = start(workbench, plan, origin, program, &folder).await?;
     let id = running.process.id();
     // Start-up work may continue after the socket listens.
     tokio::time::sleep(Duration::from_secs(2)).await;

@@ -1,11 +1,11 @@
-//! The resources shared by all scenarios: a directory, static files, a certificate and the rproxy binary.
+//! The resources shared by all scenarios: a directory, static files and a certificate.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use tempfile::TempDir;
 
 use super::certificate::Certificate;
@@ -15,20 +15,16 @@ pub(crate) struct Workbench {
     folder: TempDir,
     pub(crate) files: PathBuf,
     pub(crate) certificate: Arc<Certificate>,
-    pub(crate) rproxy: PathBuf,
     places: AtomicUsize,
 }
 
 /// The names and lengths of the static files.
-const FILES: [(&str, usize); 5] =
-    [("small", 17), ("1k.js", 1000), ("20k", 20_000), ("100k", 100_000), ("10m", 10_000_000)];
+const FILES: [(&str, usize); 6] =
+    [("small", 17), ("1k", 1000), ("1k.js", 1000), ("20k", 20_000), ("100k", 100_000), ("10m", 10_000_000)];
 
 impl Workbench {
-    pub(crate) fn new(binary: &Path) -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let folder = TempDir::with_prefix("rproxy-compare-")?;
-        // A copy, since a build may replace the binary during the run.
-        let rproxy = folder.path().join("rproxy");
-        fs::copy(binary, &rproxy).with_context(|| binary.display().to_string())?;
         let files = folder.path().join("files");
         fs::create_dir(&files)?;
         for (name, length) in FILES {
@@ -36,7 +32,11 @@ impl Workbench {
             fs::write(files.join(name), text.copied().collect::<Vec<u8>>())?;
         }
         let certificate = Arc::new(Certificate::write_into(folder.path())?);
-        Ok(Self { folder, files, certificate, rproxy, places: AtomicUsize::new(0) })
+        Ok(Self { folder, files, certificate, places: AtomicUsize::new(0) })
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Creates a directory for one program.

@@ -6,11 +6,20 @@ use anyhow::{Context, Result, bail, ensure};
 use tokio::process::Command;
 
 use super::{Tally, Target, output_of};
+use crate::compare::certificate::HOST;
 
-pub(super) async fn run(target: &Target, connections: usize, streams: usize, duration: Duration) -> Result<Tally> {
+/// Runs h2load with additional arguments for the request.
+pub(super) async fn run(
+    target: &Target,
+    connections: usize,
+    streams: usize,
+    request: &[&str],
+    duration: Duration,
+) -> Result<Tally> {
     let mut command = Command::new("h2load");
     let (connections, streams) = (format!("-c{connections}"), format!("-m{streams}"));
-    command.args(["-t1", &connections, &streams, &format!("-D{}", duration.as_secs()), &target.url()]);
+    command.args(["-t1", &connections, &streams, &format!("-D{}", duration.as_secs())]);
+    command.args(["-H", &format!(":authority: {HOST}")]).args(request).arg(target.url());
     parse(&output_of(command).await?, duration)
 }
 

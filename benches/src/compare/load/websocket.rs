@@ -29,7 +29,7 @@ pub(super) async fn run(target: &Target, connections: usize, duration: Duration)
 /// Runs one WebSocket client until `end`. Returns the number of echoes.
 async fn client(target: Target, number: usize, end: Instant) -> Result<u64> {
     let config = WebSocketConfig::default().read_buffer_size(4096);
-    let (stream, url) = (target.tcp(number).await?, target.url().replacen("http", "ws", 1));
+    let (stream, url) = (target.tcp(number).await?, target.public_url().replacen("http", "ws", 1));
     let (mut socket, _) = client_async_with_config(url, stream, Some(config)).await?;
     let mut messages = 0;
     while Instant::now() < end {

@@ -1,16 +1,40 @@
 //! Runs wrk, and parses its output.
 
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use tempfile::NamedTempFile;
 use tokio::process::Command;
 
+use super::requests::Requests;
 use super::{Tally, Target, output_of};
+use crate::compare::certificate::HOST;
 
-pub(super) async fn run(target: &Target, connections: usize, duration: Duration) -> Result<Tally> {
+pub(super) async fn run(target: &Target, connections: usize, requests: Requests, duration: Duration) -> Result<Tally> {
     let mut command = Command::new("wrk");
-    command.args(["-t1", &format!("-c{connections}"), &format!("-d{}s", duration.as_secs()), &target.url()]);
+    command.args(["-t1", &format!("-c{connections}"), &format!("-d{}s", duration.as_secs())]);
+    command.args(["-H", &format!("Host: {HOST}")]);
+    let mut file = NamedTempFile::new()?;
+    if requests != Requests::Get {
+        file.write_all(script(&requests.messages(&target.path))?.as_bytes())?;
+        command.arg("-s").arg(file.path());
+    }
+    command.arg(target.url());
     parse(&output_of(command).await?)
+}
+
+/// Returns a Lua script that sends the messages round robin.
+fn script(messages: &[Vec<u8>]) -> Result<String> {
+    let mut script = "local requests = {\n".to_owned();
+    for message in messages {
+        let text = str::from_utf8(message)?.replace('\\', "\\\\").replace('"', "\\\"");
+        writeln!(script, "\"{}\",", text.replace('\r', "\\r").replace('\n', "\\n"))?;
+    }
+    script += "}\nlocal last = 0\n\
+               request = function()\n  last = last % #requests + 1\n  return requests[last]\nend\n";
+    Ok(script)
 }
 
 /// Parses the output of wrk. Fails on responses without a success status, and on socket errors.
@@ -54,6 +78,15 @@ Running 3s test @ http://localhost:9402/small
 Requests/sec:  30656.66
 Transfer/sec:      9.79MB
 ";
+
+    #[test]
+    fn script_contains_the_messages_as_lua_strings() {
+        let script = script(&[b"GET / HTTP/1.1\r\n\r\n".to_vec(), b"a\"b".to_vec()]).unwrap();
+        assert!(
+            script.starts_with("local requests = {\n\"GET / HTTP/1.1\\r\\n\\r\\n\",\n\"a\\\"b\",\n}\n"),
+            "{script}"
+        );
+    }
 
     #[test]
     fn parses_the_total_of_wrk_requests() {

@@ -8,9 +8,9 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, LOCATION};
-use http::uri::Authority;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
+use rproxy_core::host::{self, HostAndPort};
 use rproxy_core::{ProxyErrorType, Rejection};
 use rproxy_router::{RouteTable, request_host};
 use tower_service::Service;
@@ -87,12 +87,11 @@ impl<B> Service<Request<B>> for HttpsRedirect {
 }
 
 fn redirect<B>(request: &Request<B>, ports: RedirectPorts) -> Option<Response<&'static str>> {
-    let authority: Authority = request.headers().get(HOST)?.to_str().ok()?.parse().ok()?;
-    let host = authority.host();
+    let HostAndPort { host, port, .. } = host::parse(request.headers().get(HOST)?.as_bytes())?;
     // `OPTIONS *` applies to the server and has no path.
     let target = request.uri().path_and_query().map(|target| target.as_str());
     let target = target.filter(|target| target.starts_with('/')).unwrap_or("/");
-    let location = match ports.https_port(authority.port_u16().unwrap_or(80)) {
+    let location = match ports.https_port(port.unwrap_or(80)) {
         443 => format!("https://{host}{target}"),
         port => format!("https://{host}:{port}{target}"),
     };
@@ -203,7 +202,11 @@ mod tests {
     }
 
     #[test]
-    fn does_not_redirect_requests_without_host() {
+    fn does_not_redirect_requests_without_a_valid_host() {
         assert!(redirect(&Request::get("/").body(()).unwrap(), ports(80, 443)).is_none());
+        for host in ["[]", "[::1]a", "[a.example]", "u@a.example", "a.example:", ":80"] {
+            let request = Request::get("/").header(HOST, host).body(()).unwrap();
+            assert!(redirect(&request, ports(80, 443)).is_none(), "{host}");
+        }
     }
 }

@@ -7,6 +7,7 @@
 //! | Item | Feature | Content |
 //! |---|---|---|
 //! | [`field_name()`] | `field-name` | A parser of field names, with a fast path for common names. |
+//! | [`host`] | `host` | The grammar of hosts in `Host` and `:authority`. |
 //! | [`path`] | `path` | All paths to which known servers may decode a request path. |
 //! | [`target`] | `target` | Percent-encoding of request targets. |
 //! | [`TlsInfo`], [`ClientCertificate`] | `tls-info` | The TLS session of a connection. |
@@ -17,6 +18,8 @@
 
 #[cfg(feature = "field-name")]
 mod field_name;
+#[cfg(feature = "host")]
+pub mod host;
 #[cfg(feature = "path")]
 pub mod path;
 #[cfg(feature = "rejection")]

@@ -2,6 +2,7 @@
 
 use http::HeaderValue;
 use http::uri::{Authority, Scheme};
+use rproxy_core::host;
 
 /// The authority that a trusted proxy reported in its forwarding fields.
 #[derive(Debug, Default)]
@@ -52,12 +53,9 @@ pub(crate) fn default_port(scheme: &Scheme) -> u16 {
 /// Parses and validates a host with an optional port. Returns `None` for user information, lists and other ambiguous
 /// text.
 fn valid(field: &HeaderValue) -> Option<Authority> {
-    let authority = Authority::try_from(field.as_bytes()).ok()?;
-    let host = authority.host();
-    let port = authority.as_str().get(host.len()..)?;
-    let is_host = (1..=255).contains(&host.len()) && (host.starts_with('[') || host.bytes().all(is_host_byte));
-    let is_port = port.is_empty() || port.strip_prefix(':').and_then(|digits| port_number(digits.as_bytes())).is_some();
-    (is_host && is_port).then_some(authority)
+    let host = host::parse(field.as_bytes())?.host;
+    let is_host = host.starts_with('[') || host.bytes().all(is_host_byte);
+    Authority::try_from(field.as_bytes()).ok().filter(|_| is_host)
 }
 
 fn is_host_byte(byte: u8) -> bool {
@@ -131,6 +129,10 @@ mod tests {
             "a.example\", evil",
             "evil%2eexample",
             "[::1",
+            "[]",
+            "[]:80",
+            "[::1]a",
+            "[evil.example]",
             "::1",
             "evil'.example",
             &"a".repeat(256),

@@ -6,6 +6,7 @@ use http::{HeaderValue, Method, Request, Uri, Version};
 use hyper::ext::Protocol;
 
 use rproxy_core::RejectedHead;
+use rproxy_core::host;
 use rproxy_core::target::percent_encode;
 
 use crate::host::normalize_host;
@@ -23,7 +24,7 @@ pub(crate) fn check<B>(request: &mut Request<B>, is_served: Option<&IsServed>) -
         return Err(RequestRejection::Connect);
     }
     if !has_normal_host(request) {
-        host(request)?;
+        check_host(request)?;
         normalize_host(request);
     }
     target(request)?;
@@ -58,7 +59,7 @@ fn is_normal_host(host: &[u8]) -> bool {
 }
 
 /// Requires one valid host, which `Host` and the request target agree on (RFC 9112 §3.2, RFC 9113 §8.3.1).
-fn host<B>(request: &mut Request<B>) -> Result<(), RequestRejection> {
+fn check_host<B>(request: &mut Request<B>) -> Result<(), RequestRejection> {
     let headers = request.headers();
     // If there are as many values as names, no field is repeated, which avoids a lookup.
     if headers.len() != headers.keys_len() && headers.get_all(HOST).iter().nth(1).is_some() {
@@ -123,13 +124,9 @@ fn authority(host: &HeaderValue) -> Option<Authority> {
     is_valid(&authority).then_some(authority)
 }
 
+/// Returns whether an authority is a host with an optional port. `Authority` also accepts `u@a`, `[]` and `[::1]a`.
 fn is_valid(authority: &Authority) -> bool {
-    let text = authority.as_str();
-    let (host, port) = (authority.host(), &text[without_port(text).len()..]);
-    !host.is_empty()
-        && host.len() <= 255
-        && !text.contains(['@', ',', '%', '\''])
-        && (port.is_empty() || port[1..].parse::<u16>().is_ok() && !port.starts_with(":+"))
+    host::parse(authority.as_str().as_bytes()).is_some()
 }
 
 /// Returns whether the `Host` field and the target have the same host and port.
@@ -249,6 +246,16 @@ mod tests {
             ("GET", "/", Version::HTTP_11, &["a:x"], BadHost),
             ("GET", "/", Version::HTTP_11, &["a:"], BadHost),
             ("GET", "/", Version::HTTP_11, &[":80"], BadHost),
+            ("GET", "/", Version::HTTP_11, &["[]"], BadHost),
+            ("GET", "/", Version::HTTP_11, &["[]:80"], BadHost),
+            ("GET", "/", Version::HTTP_11, &["[::1]a"], BadHost),
+            ("GET", "/", Version::HTTP_11, &["[::1]a:80"], BadHost),
+            ("GET", "/", Version::HTTP_11, &["[::1]:"], BadHost),
+            ("GET", "/", Version::HTTP_11, &["[a]"], BadHost),
+            ("GET", "/", Version::HTTP_11, &["[v1.a]"], BadHost),
+            ("GET", "https://[]/", Version::HTTP_2, &[], BadHost),
+            ("GET", "https://[::1]a/", Version::HTTP_2, &[], BadHost),
+            ("GET", "https://[a]:443/", Version::HTTP_2, &[], BadHost),
             ("GET", "http://a.example/", Version::HTTP_11, &[], BadHost),
             ("GET", "http://a.example/", Version::HTTP_11, &["b.example"], HostMismatch),
             ("GET", "http://a.example:81/", Version::HTTP_11, &["a.example"], HostMismatch),

@@ -80,6 +80,28 @@ fn rejected_request_heads_are_logged_and_get_security_headers() {
 }
 
 #[test]
+fn malformed_host_is_rejected_logged_and_counted_once_over_both_protocols() {
+    let settings = [("RPROXY_ACCESS_LOG", "text"), ("RPROXY_ADMIN_LISTEN", "127.0.0.1:0")];
+    let proxy = start(&settings);
+    let hosts = ["[]", "[]:80", "[::1]a", "[::1]a:80", "[a.example]", "[v1.a]", "u@a.example", "a.example:"];
+    let url = format!("http://{}/malformed", proxy.address);
+    let mut sent = 0;
+    for host in hosts {
+        assert_error(&request(proxy.address, &format!("GET /malformed HTTP/1.1\r\nHost: {host}\r\n\r\n")), 400);
+        let field = format!("Host: {host}");
+        let status = curl(&["--http2-prior-knowledge", "-o", "/dev/null", "-w", "%{http_code}", "-H", &field, &url]);
+        assert_eq!(status, "400", "{host}");
+        sent += 2;
+    }
+    still_serves(&proxy);
+    proxy.wait_for_output("/next");
+    assert_eq!(proxy.outputs("refused=bad_host").len(), sent);
+    let metrics = curl(&[&format!("http://{}/metrics", proxy.address_of("admin requests"))]);
+    let count = format!("rproxy_refused_requests_total{{reason=\"bad_host\"}} {sent}\n");
+    assert!(metrics.contains(&count), "{metrics}");
+}
+
+#[test]
 fn path_filter_log_and_backend_receive_the_same_target() {
     let settings = [("RPROXY_ACCESS_LOG", "text"), ("RPROXY_BLOCKED_PATHS", "default,/private/**,/<a>/**")];
     let proxy = Proxy::start(echo(), &settings);

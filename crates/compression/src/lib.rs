@@ -61,11 +61,13 @@
 //!
 //! - `If-None-Match` of GET and HEAD: tags of codings that the client would not get are removed, because they do not match
 //!   the selected representation.
+//! - A weak tag in `If-None-Match` matches like a strong one (RFC 9110 §8.8.3.2): for `W/"v1-br"`, the inner service gets
+//!   `W/"v1-br", "v1"`, since the tag can also be its own. `If-Match` and `If-Range` compare strongly.
 //! - A 304 or 412 has the `ETag` and `Vary` of the 200, if the request names the tag of a compressed variant or the 304 has
 //!   a `Content-Type`. Otherwise nothing shows that the resource is compressible.
 //! - `Range` is removed from a request whose `If-Range` or `If-Match` names a compressed variant. The client gets the whole:
 //!   the inner service has ranges of the uncompressed variant only, which do not continue the client's part.
-//! - Weak tags are never changed. They do not promise the same bytes.
+//! - Weak tags of responses are never changed. They do not promise the same bytes.
 //!
 //! # Removed fields
 //!

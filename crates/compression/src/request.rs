@@ -31,9 +31,11 @@ impl RequestContext {
             request.headers().get_all(ACCEPT_ENCODING).iter().for_each(|line| preferences.read(line.as_bytes()));
         }
         if is_conditional {
-            let lines = |name| request.headers().get_all(name).iter();
-            has_tags = lines(IF_NONE_MATCH).any(|line| line != "*");
-            has_variants = [IF_NONE_MATCH, IF_MATCH, IF_RANGE].into_iter().flat_map(lines).any(names_variant);
+            let lines = |name: &HeaderName| request.headers().get_all(name).iter();
+            has_tags = lines(&IF_NONE_MATCH).any(|line| line != "*");
+            has_variants = [IF_NONE_MATCH, IF_MATCH, IF_RANGE]
+                .into_iter()
+                .any(|name| lines(&name).any(|line| names_variant(&name, line)));
         }
         let coding = preferences.preferred(enabled);
         let mut named = NamedVariants::default();
@@ -80,12 +82,19 @@ impl NamedVariants {
     }
 }
 
-fn names_variant(list: &HeaderValue) -> bool {
-    entity_tag::members(list.as_bytes()).any(|member| split(member).is_some())
+/// Returns whether a field contains the entity tag of a variant; in `If-None-Match`, also a weak one.
+fn names_variant(name: &HeaderName, list: &HeaderValue) -> bool {
+    let mut members = entity_tag::members(list.as_bytes());
+    members.any(|member| split(member).is_some() || *name == IF_NONE_MATCH && split_weak(member).is_some())
 }
 
 fn split(member: &[u8]) -> Option<(StrongTag<'_>, Variant)> {
     StrongTag::parse(member)?.split()
+}
+
+/// Splits the weak form of a variant's entity tag, such as `W/"v1-br"`. A proxy that changes content can weaken the tag.
+fn split_weak(member: &[u8]) -> Option<(StrongTag<'_>, Variant)> {
+    split(member.strip_prefix(b"W/").filter(|tag| tag.starts_with(b"\""))?)
 }
 
 /// Replaces entity tags of variants in the conditions of a request with the inner service's entity tags. Returns the
@@ -102,15 +111,26 @@ fn restore_conditions(headers: &mut HeaderMap, coding: Option<Coding>, is_read: 
         headers.remove(RANGE);
         headers.remove(IF_RANGE);
     }
-    restore(headers, IF_RANGE, |_, _| true);
-    restore(headers, IF_MATCH, |own, variant| {
-        named.note(own, variant, coding);
-        true
+    restore(headers, IF_RANGE, |member| split(member).map(|(own, _)| vec![own.to_bytes()]));
+    restore(headers, IF_MATCH, |member| {
+        split(member).map(|(own, variant)| {
+            named.note(own, variant, coding);
+            vec![own.to_bytes()]
+        })
     });
-    let is_unconditional = restore(headers, IF_NONE_MATCH, |own, variant| {
+    let is_unconditional = restore(headers, IF_NONE_MATCH, |member| {
         // RFC 9110 §13.1.2: for GET and HEAD, a tag matches if it is that of the selected representation. A 304 for a
         // variant in another coding would let a cache serve that one. For other methods, all variants exist alike.
-        named.note(own, variant, coding) || !is_read
+        let mut own_tag = |(own, variant): (StrongTag<'_>, Variant)| {
+            (named.note(own, variant, coding) || !is_read).then(|| own.to_bytes())
+        };
+        if let Some(parts) = split(member) {
+            return Some(own_tag(parts).into_iter().collect());
+        }
+        // RFC 9110 §8.8.3.2: the comparison is weak. The tag can also be the inner service's own, whose weak tags never
+        // get a suffix from this layer, so it is forwarded as well.
+        let own = own_tag(split_weak(member)?)?;
+        Some(vec![member.to_vec(), own])
     });
     if is_unconditional {
         // RFC 9110 §13.1.3: it does not apply to requests with If-None-Match, such as this one.
@@ -119,24 +139,29 @@ fn restore_conditions(headers: &mut HeaderMap, coding: Option<Coding>, is_read: 
     named
 }
 
-/// Replaces entity tags of variants in one field, and removes the tags that `keep` rejects.
+/// Replaces each entity tag in one field by those that `replace` returns, or keeps the tag if that is `None`.
 ///
 /// Returns whether no entity tag is left. The field is then removed.
-fn restore(headers: &mut HeaderMap, name: HeaderName, mut keep: impl FnMut(StrongTag<'_>, Variant) -> bool) -> bool {
-    if !headers.get_all(&name).iter().any(names_variant) {
+fn restore(headers: &mut HeaderMap, name: HeaderName, mut replace: impl FnMut(&[u8]) -> Option<Vec<Vec<u8>>>) -> bool {
+    if !headers.get_all(&name).iter().any(|list| names_variant(&name, list)) {
         return false;
     }
     // Each line stays a line, so that an unbalanced quote in one does not change the meaning of the next.
     let lines: Vec<HeaderValue> = headers.get_all(&name).iter().cloned().collect();
     headers.remove(&name);
     for line in lines {
-        let restored: Vec<Vec<u8>> = entity_tag::members(line.as_bytes())
-            .filter_map(|member| match split(member) {
-                Some((own, variant)) => keep(own, variant).then(|| own.to_bytes()),
-                None => Some(member.to_vec()),
-            })
-            .collect();
-        if let Some(list) = HeaderValue::from_bytes(&restored.join(&b", "[..])).ok().filter(|list| !list.is_empty()) {
+        let mut is_changed = false;
+        let mut restored = Vec::new();
+        for member in entity_tag::members(line.as_bytes()) {
+            let replaced = replace(member);
+            is_changed |= replaced.is_some();
+            restored.extend(replaced.unwrap_or_else(|| vec![member.to_vec()]));
+        }
+        if !is_changed {
+            headers.append(&name, line);
+        } else if let Some(list) =
+            HeaderValue::from_bytes(&restored.join(&b", "[..])).ok().filter(|list| !list.is_empty())
+        {
             headers.append(&name, list);
         }
     }

@@ -200,6 +200,35 @@ async fn if_none_match_ignores_variants_that_the_client_does_not_prefer() {
 }
 
 #[tokio::test]
+async fn if_none_match_compares_weakly() {
+    for (etag, method, codings, condition, status) in [
+        ("\"v1\"", Method::GET, "br", "W/\"v1-br\"", 304),
+        ("\"v1\"", Method::HEAD, "gzip", "\"v0\", W/\"v1-gzip\"", 304),
+        ("\"v1\"", Method::GET, "identity", "W/\"v1\"", 304),
+        ("\"v1-br\"", Method::GET, "gzip", "W/\"v1-br-gzip\"", 304),
+        ("\"v1-br\"", Method::GET, "identity", "W/\"v1-br-identity\"", 304),
+        ("\"v1\"", Method::PUT, "identity", "W/\"v1-br\"", 412),
+        // Of another version, or of a variant that the client does not prefer.
+        ("\"v1\"", Method::GET, "br", "W/\"v0-br\"", 200),
+        ("\"v1\"", Method::GET, "gzip", "W/\"v1-br\"", 200),
+        ("\"v1\"", Method::GET, "identity", "W/\"v1-br\"", 200),
+        // The application's own tags.
+        ("W/\"v1-gzip\"", Method::GET, "gzip", "W/\"v1-gzip\"", 304),
+        ("W/\"v1-gzip\"", Method::GET, "identity", "W/\"v1-gzip\"", 304),
+        ("W/\"v2-gzip\"", Method::GET, "gzip", "W/\"v1-gzip\"", 200),
+    ] {
+        let fields = [("accept-encoding", codings), ("if-none-match", condition)];
+        let (found, headers) = json(etag).exchange(method.clone(), &fields).await;
+        assert_eq!(found, status, "{method} {etag} {codings} {condition}");
+        if status == 304 {
+            assert_eq!(field(&headers, "etag"), json(etag).tag(codings).await, "{condition}");
+        }
+    }
+    let put = [("accept-encoding", "br"), ("if-match", "W/\"v1-br\"")];
+    assert_eq!(json("\"v1\"").exchange(Method::PUT, &put).await.0, 412);
+}
+
+#[tokio::test]
 async fn sends_full_response_to_a_client_that_has_a_range_of_a_compressed_variant() {
     for (name, condition, status) in [
         ("if-range", "\"v1\"", 206),

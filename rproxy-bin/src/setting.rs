@@ -224,7 +224,7 @@ pub(crate) const PATHS: &str = "comma-separated globs such as /static/**, **/*.{
 /// The default is text that the parser reads, or a description with `=>` and the value. `parse` reads the text of a
 /// value; `show` writes it back, or returns `None` if nothing is set.
 ///
-/// After the settings, `rules` lists combinations that are errors, and `idle` conditions under which settings have no
+/// After the settings, `derived` declares fields that no source sets, `rules` lists combinations that are errors, and `idle` conditions under which settings have no
 /// effect. Each is a list of keys and a function that returns the reason.
 macro_rules! settings {
     (
@@ -245,6 +245,10 @@ macro_rules! settings {
             }
         )+
 
+        $(derived {
+            $($(#[$derived_meta:meta])* $derived:ident: $Derived:ty,)+
+        })?
+
         $(rules {
             $([$($about:literal),+ $(,)?] => $broken:expr,)+
         })?
@@ -261,11 +265,18 @@ macro_rules! settings {
                 #[doc = concat!("`", $key, "`: ", $help, ".")]
                 pub $field: $Type,
             )+
+            $($(
+                $(#[$derived_meta])*
+                pub(crate) $derived: $Derived,
+            )+)?
         }
 
         impl Default for $Settings {
             fn default() -> Self {
-                Self { $($field: $crate::setting::default_value!($default, $parse $(, $initial)?),)+ }
+                Self {
+                    $($field: $crate::setting::default_value!($default, $parse $(, $initial)?),)+
+                    $($($derived: <$Derived>::default(),)+)?
+                }
             }
         }
 

@@ -8,6 +8,7 @@ use rproxy_router::{HostPattern, Route, RouteTable, RouterError};
 use super::error::{Problem, SettingLocation};
 use super::source::{Assignment, ValueSource};
 use super::{Config, rules, settings, strip_prefix};
+use crate::layers::RateLimitSettings;
 use crate::values::routes::{RouteEntry, RouteTarget};
 use crate::values::tls_name::TlsName;
 use crate::values::value::list;
@@ -37,7 +38,10 @@ pub struct RouteConfig {
 impl SiteConfig {
     /// Creates a site without routes.
     pub fn new(hosts: Vec<HostPattern>, config: Config) -> Self {
-        Self { hosts, config, routes: Vec::new() }
+        let mut site = Self { hosts, config, routes: Vec::new() };
+        let name = site.name();
+        RateLimitSettings::name_site(&mut site.config.rate_limit, &name);
+        site
     }
 
     /// Returns the name of the site in logs and metrics, which is its first host.
@@ -47,8 +51,9 @@ impl SiteConfig {
 }
 
 impl RouteConfig {
-    /// Creates a route with its configuration.
-    pub fn new(route: Route, config: Config) -> Self {
+    /// Creates a route with its configuration, which is a changed copy of that of its site.
+    pub fn new(route: Route, mut config: Config) -> Self {
+        RateLimitSettings::name_route(&mut config.rate_limit, &route.to_string());
         Self { route, config }
     }
 }
@@ -185,8 +190,9 @@ impl Config {
             let index = table.add_site();
             let hosts = declared.hosts(&mut table, index, problems);
             let config = base.with(declared.assignments, problems);
-            let routes = config.routes(declared.routes, &mut table, index, problems);
-            self.sites.push(SiteConfig { hosts, config, routes });
+            let mut site = SiteConfig::new(hosts, config);
+            site.routes = site.config.routes(declared.routes, &mut table, index, problems);
+            self.sites.push(site);
         }
         let routes = self.sites.iter().flat_map(|site| &site.routes).chain(&self.default_routes);
         let own = self.sites.iter().map(|site| &site.config).chain(routes.map(|route| &route.config));
@@ -233,7 +239,7 @@ impl Config {
                 let location = config.value_source("strip_prefix").locate("strip_prefix");
                 problems.push(Problem::Conflict { location, reason });
             }
-            routes.push(RouteConfig { route, config });
+            routes.push(RouteConfig::new(route, config));
         }
         routes
     }

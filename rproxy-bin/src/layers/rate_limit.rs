@@ -4,6 +4,7 @@
 mod store;
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rproxy_cache::{CachePaths, CacheStatus};
@@ -20,6 +21,7 @@ use crate::values::parsed::Parsed;
 use crate::values::paths::globs;
 use crate::values::rate::Rate;
 use crate::values::rate_limit::{Ipv6Tiers, RateLimitFallback, RateLimitStorage};
+use crate::values::shared::Shared;
 use crate::values::value::{boolean, count, format_duration, ipv6_prefix, rate, timeout};
 
 /// The rejections of the rate limit.
@@ -182,6 +184,10 @@ settings! {
         show: |s| Some(format_duration(s.store_timeout)),
     }
 
+    derived {
+        /// The site and route that declare the limit.
+        scope: QuotaScope,
+    }
 
     rules {
         ["rate_limit_store"] => |s, _| {
@@ -203,6 +209,28 @@ settings! {
         ["rate_limit_fallback", "rate_limit_store_timeout"] => |s, _| {
             (s.store == RateLimitStorage::Memory).then(|| "quotas are stored in memory".to_owned())
         },
+    }
+}
+
+/// The site and route that declare a rate limit. Their clients have a separate quota in a shared store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct QuotaScope {
+    /// The name of the site, or `None` for the default site.
+    site: Option<Arc<str>>,
+    /// The name of the route, or `None` for the limit of the site.
+    route: Option<Arc<str>>,
+}
+
+impl QuotaScope {
+    /// Returns the prefix of the keys in the store. The limit of the default site has no name, so that a configuration
+    /// without sites keeps its counts when rproxy is upgraded.
+    #[cfg(feature = "redis")]
+    fn key_prefix(&self) -> String {
+        match (self.site.as_deref(), self.route.as_deref()) {
+            (None, None) => "rproxy".to_owned(),
+            (Some(site), None) => format!("rproxy:{site}"),
+            (site, Some(route)) => format!("rproxy:{}:{route}", site.unwrap_or("default")),
+        }
     }
 }
 
@@ -235,6 +263,25 @@ impl RateLimitSettings {
     /// Returns the burst: the number of requests that a client can send at once.
     pub fn burst_size(&self) -> NonZeroU32 {
         self.burst.unwrap_or_else(|| self.rate.default_burst())
+    }
+
+    /// Returns whether the settings need the names of site and route, because a store is shared.
+    fn is_shared(&self) -> bool {
+        self.store != RateLimitStorage::Memory
+    }
+
+    /// Names the site that declares the limit.
+    pub(crate) fn name_site(this: &mut Shared<Self>, site: &str) {
+        if this.is_shared() {
+            this.scope = QuotaScope { site: Some(site.into()), route: None };
+        }
+    }
+
+    /// Names the route that declares the limit, in the site of which it is.
+    pub(crate) fn name_route(this: &mut Shared<Self>, route: &str) {
+        if this.is_shared() {
+            this.scope.route = Some(route.into());
+        }
     }
 
     pub(crate) fn build(&self) -> Result<RateLimit, RateLimitError> {

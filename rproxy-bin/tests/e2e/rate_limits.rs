@@ -287,6 +287,39 @@ fn processes_share_a_quota_store_and_use_the_fallback_if_it_is_down() {
 }
 
 #[test]
+fn sites_and_routes_have_separate_quotas_in_a_shared_store() {
+    let Some(server) = Server::start() else { return };
+    let upstream = responding(|_| ok("served"));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rproxy.toml");
+    let routes =
+        "[[site.route]]\npaths = [\"/login\"]\nrate_burst = 2\n[[site.route]]\npaths = [\"/api/**\"]\nrate_burst = 2\n";
+    let text = format!(
+        "listen = \"127.0.0.1:0\"\nupstream = \"{upstream}\"\nrate_limit = \"1/h\"\nrate_burst = 3\n\
+         rate_limit_store = \"{}\"\nrate_limit_fallback = \"closed\"\nrate_limit_store_timeout = \"2s\"\n\
+         [[route]]\npaths = [\"/login\"]\nrate_burst = 2\n\
+         [[site]]\nhosts = [\"a.example\"]\n{routes}[[site]]\nhosts = [\"b.example\"]\n{routes}",
+        server.url()
+    );
+    std::fs::write(&file, text).unwrap();
+    let proxies: Vec<Proxy> = (0..2).map(|_| Proxy::run(&["--config", file.to_str().unwrap()], &[])).collect();
+    for host in ["other.example", "a.example", "b.example"] {
+        for (path, burst) in [("/", 3), ("/login", 2), ("/api/users", 2)] {
+            // The other host has no such route, and shares the quota of its site.
+            let burst = if (host, path) == ("other.example", "/api/users") { 0 } else { burst };
+            let mut statuses = Vec::new();
+            for number in 0..=burst {
+                let head = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+                // The processes share each quota.
+                statuses.push(request(proxies[number % 2].address, &head).status);
+            }
+            let expected: Vec<u16> = [200].repeat(burst).into_iter().chain([429]).collect();
+            assert_eq!(statuses, expected, "{host}{path}");
+        }
+    }
+}
+
+#[test]
 fn unresponsive_rate_limit_store_delays_requests_only_briefly() {
     let Some(server) = Server::start() else { return };
     let url = server.url();

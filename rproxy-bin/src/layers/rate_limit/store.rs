@@ -15,7 +15,7 @@ pub(super) fn add(
     settings: &RateLimitSettings,
 ) -> Result<(RateLimitLayerBuilder, Option<RedisStore>), RedisUrlError> {
     let RateLimitStorage::Redis(url) = &settings.store else { return Ok((builder, None)) };
-    let store = RedisStore::new(url.expose())?.timeout(settings.store_timeout);
+    let store = RedisStore::new(url.expose())?.timeout(settings.store_timeout).key_prefix(&settings.scope.key_prefix());
     let health = StoreHealth::new(settings.fallback);
     let fallback = settings.fallback.to_fallback();
     let builder = builder.store(store.clone(), fallback).on_store_result(move |result| health.observe(result));

@@ -131,7 +131,7 @@ fn reports_invalid_value_with_accepted_values() {
         ("TLS_CLIENT_AUTH", "maybe", "bad client authentication \"maybe\": unknown mode; accepted: off, optional or"),
         ("BODY_TIMEOUT", "0", "bad duration \"0\": must be longer than 0; accepted: a duration"),
         ("MAX_HEAD", "10", "bad size \"10\": must be 1KiB or more; accepted: a size from 1KiB to 1MiB"),
-        ("MAX_TARGET", "1GiB", "bad size \"1GiB\": must be 1MiB or less; accepted: a size from 64B to 1MiB"),
+        ("MAX_TARGET", "1GiB", "bad size \"1GiB\": must be 65534B or less; accepted: a size from 64B to 65534B"),
         ("MAX_FIELDS", "0", "bad number \"0\": must be 1 or more; accepted: a whole number from 1 to 10000"),
         ("MAX_STREAMS", "many", "bad number \"many\": not a whole number; accepted: a whole number from 1 to 10000"),
         ("MAX_HANDSHAKES", "1000001", "bad number \"1000001\": must be 1000000 or less; accepted: a whole number"),

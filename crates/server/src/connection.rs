@@ -29,7 +29,7 @@ use crate::drain::OpenConnection;
 #[cfg(feature = "tls")]
 use crate::handshake_limit::HandshakeLimit;
 use crate::http1::PriorKnowledge;
-use crate::limits::Limits;
+use crate::limits::{LONGEST_TARGET, Limits};
 use crate::server::Server;
 use crate::service::ConnectionService;
 #[cfg(feature = "tls")]
@@ -86,7 +86,11 @@ impl ConnectionConfig {
     fn without_tls(settings: ConnectionSettings, workers: usize) -> Self {
         let limits = settings.limits;
         Self {
-            head_limits: HeadLimits { size: limits.head_size, target: limits.target_size, fields: limits.fields },
+            head_limits: HeadLimits {
+                size: limits.head_size,
+                target: limits.target_size.min(LONGEST_TARGET),
+                fields: limits.fields,
+            },
             limits,
             half_close: settings.half_close,
             h2c: settings.h2c,

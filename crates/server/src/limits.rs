@@ -25,6 +25,8 @@ pub struct Limits {
     /// The maximum size of a request head in bytes, including the request line. Larger ones get 431. Default: 32 KiB.
     pub head_size: usize,
     /// The maximum size of a request target in bytes. Larger ones get 414. Default: 8 KiB.
+    ///
+    /// The limit is at most 65,534 bytes, the longest [`Uri`](http::Uri), even if this value is larger.
     pub target_size: usize,
     /// The maximum number of fields in a request head. Heads with more get 431. Default: 100.
     pub fields: usize,
@@ -105,6 +107,9 @@ impl Limits {
         }
     }
 }
+
+/// The longest target that [`http::Uri`] and h2 parse. h2 would reject a longer one before the service sees it.
+pub(crate) const LONGEST_TARGET: usize = 65_534;
 
 /// The memory that rustls uses for a connection: state, 64 KiB to send, a received record and its plaintext.
 const TLS: usize = if cfg!(feature = "tls") { 128 * 1024 } else { 0 };

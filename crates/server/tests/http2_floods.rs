@@ -19,7 +19,7 @@ use h2::{
 use http::{Request, Response};
 use http_body_util::Full;
 use rproxy_request_guard::{GuardBody, RequestGuardLayer};
-use rproxy_server::{RejectedHead, RequestBody};
+use rproxy_server::{Limits, RejectedHead, RequestBody};
 use tower::{Layer, service_fn};
 
 // RFC 9113 §7.
@@ -50,29 +50,30 @@ impl Counts {
 
 /// Starts a server with a request guard and a service that never responds to requests for `/wait`.
 fn start() -> (Server, Arc<Counts>) {
+    start_with(|_| {})
+}
+
+fn start_with(set_limits: impl FnOnce(&mut Limits)) -> (Server, Arc<Counts>) {
     let counts = Arc::new(Counts::default());
     let shared = Arc::clone(&counts);
-    let server = Server::start(
-        |_| {},
-        move |_| {
-            let counts = Arc::clone(&shared);
-            let guard = RequestGuardLayer::new().layer(service_fn(async |request: Request<GuardBody<RequestBody>>| {
-                if request.uri().path() == "/wait" {
-                    std::future::pending::<()>().await;
-                }
-                Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"served"))))
-            }));
-            service_fn(move |request: Request<RequestBody>| {
-                let count = match request.extensions().get() {
-                    None => &counts.served,
-                    Some(RejectedHead::TooLarge) => &counts.too_large,
-                    Some(_) => &counts.malformed,
-                };
-                count.fetch_add(1, Relaxed);
-                tower::ServiceExt::oneshot(guard.clone(), request)
-            })
-        },
-    );
+    let server = Server::start(set_limits, move |_| {
+        let counts = Arc::clone(&shared);
+        let guard = RequestGuardLayer::new().layer(service_fn(async |request: Request<GuardBody<RequestBody>>| {
+            if request.uri().path() == "/wait" {
+                std::future::pending::<()>().await;
+            }
+            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"served"))))
+        }));
+        service_fn(move |request: Request<RequestBody>| {
+            let count = match request.extensions().get() {
+                None => &counts.served,
+                Some(RejectedHead::TooLarge) => &counts.too_large,
+                Some(_) => &counts.malformed,
+            };
+            count.fetch_add(1, Relaxed);
+            tower::ServiceExt::oneshot(guard.clone(), request)
+        })
+    });
     (server, counts)
 }
 
@@ -180,6 +181,28 @@ fn heads_that_h2_rejects_reach_the_service_as_rejected_heads() {
     client.send(&request(stream + 6, &some, END_STREAM));
     assert!(client.wait_for(|frame| frame.kind == HEADERS && frame.stream == stream + 6).is_some());
     counts.wait_for((10, 12, 2));
+}
+
+/// Tests targets around 65,534 bytes, the longest that h2 parses, with limits that would allow more.
+#[test]
+fn each_long_target_reaches_the_service_or_is_rejected_through_it() {
+    let (server, counts) = start_with(|limits| (limits.head_size, limits.target_size) = (1 << 20, 1 << 20));
+    let mut client = server.client(&[]);
+    let mut expected = (0, 0, 0);
+    for (stream, (length, is_served)) in
+        (1..).step_by(2).zip([(60_000, true), (65_534, true), (65_535, false), (66_000, false), (200_000, false)])
+    {
+        client.send(&request(stream, &get(&format!("/{}", "a".repeat(length - 1))), END_STREAM));
+        let end =
+            client.wait_for(|frame| matches!(frame.kind, HEADERS | RST_STREAM) && frame.stream == stream).unwrap();
+        assert_eq!(end.kind == HEADERS, is_served, "{length}");
+        if is_served {
+            expected.0 += 1
+        } else {
+            expected.1 += 1
+        }
+        counts.wait_for(expected);
+    }
 }
 
 #[test]

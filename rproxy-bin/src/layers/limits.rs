@@ -83,10 +83,10 @@ settings! {
         value: "SIZE",
         default: "8KiB",
         help: "Maximum length of a request target; longer ones get 414",
-        accepted: "a size from 64B to 1MiB; a bare number is bytes",
+        accepted: "a size from 64B to 65534B; a bare number is bytes",
         scope: Process,
         reload: Live,
-        parse: |t| size_between(t, 64, 1 << 20),
+        parse: |t| size_between(t, 64, MAX_TARGET),
         show: |s| Some(format_size(s.max_target as u64)),
     }
 
@@ -161,6 +161,9 @@ settings! {
         ["max_handshakes"] => |_, c| (!c.has_tls).then(|| "TLS is off".to_owned()),
     }
 }
+
+/// The longest request target that hyper and h2 parse. They reject longer ones without a log line.
+const MAX_TARGET: u64 = 65_534;
 
 impl LimitSettings {
     /// Returns the limits in the form that the server accepts.

@@ -41,7 +41,7 @@ pub(crate) struct Routes {
     pub(crate) table: Arc<RouteTable>,
     /// The index of each site's stack, by the index of the site in the table.
     pub(crate) sites: Arc<[usize]>,
-    /// The stacks of all sites; each is followed by the stacks of the routes of the site.
+    /// The stacks of all sites. The stack of a site precedes those of its routes.
     pub(crate) stacks: Vec<SiteStack>,
     /// The index into the list of backends, for each stack.
     pub(crate) backends: Vec<usize>,
@@ -201,7 +201,7 @@ pub fn layers(config: &Config) -> Vec<String> {
 
 /// Builds the stack of layers that `config` describes, for use in another program.
 ///
-/// The server has to add the peer address to each request, as `rproxy_client_ip::PeerAddr` or, with the feature
+/// The server must add the peer address to each request, as `rproxy_client_ip::PeerAddr` or, with the feature
 /// `axum`, as axum's `ConnectInfo<SocketAddr>`. Without it, every response is a 500.
 ///
 /// # Errors

@@ -43,7 +43,7 @@ mod tests {
     fn error_chain_prints_each_error_once() {
         let bind = ServerError::Bind { address: "192.0.2.1:80".parse().unwrap(), source: io::Error::other("no route") };
         for (error, message) in [
-            (RunError::Server(bind), "can't listen on 192.0.2.1:80: no route"),
+            (RunError::Server(bind), "cannot listen on 192.0.2.1:80: no route"),
             (RunError::Signals(io::Error::other("no signals")), "cannot install signal handlers: no signals"),
             (
                 RunError::Stack(StackError::AccessLog(io::Error::other("no thread"))),

@@ -1,8 +1,8 @@
-//! The declaration of a rejection that a layer is known for.
+//! The declaration of a rejection by one of the layers.
 
 use rproxy_core::Rejection;
 
-/// A rejection that a layer is known for.
+/// The declaration of a rejection: its reason, its cause and an explanation.
 #[derive(Debug)]
 pub(crate) struct KnownRejection {
     pub(crate) reason: &'static str,
@@ -24,7 +24,7 @@ impl KnownRejection {
         Self { explanation: Some(explanation), ..self }
     }
 
-    /// Lets the log mention the rejection, at most once per minute.
+    /// Logs the rejection, at most once per minute.
     pub(crate) const fn logged(self) -> Self {
         Self { is_logged: true, ..self }
     }

@@ -46,7 +46,7 @@ impl Error for SettingError {}
 
 /// The error for a listener that cannot be bound.
 #[derive(Debug, thiserror::Error)]
-#[error("can't listen on {address}")]
+#[error("cannot listen on {address}")]
 struct ListenError {
     address: ListenAddr,
     source: io::Error,
@@ -201,11 +201,11 @@ mod tests {
         ] {
             let cause = error.to_string();
             let text = bind(setting, address, error);
-            assert!(text.starts_with(&format!("{setting}: can't listen on {address}: {cause}; ")), "{text}");
+            assert!(text.starts_with(&format!("{setting}: cannot listen on {address}: {cause}; ")), "{text}");
             assert!(text.contains(fix) && text.matches(setting).count() == 2, "{text}");
         }
         let other = bind("RPROXY_LISTEN", "0.0.0.0:8080", ErrorKind::PermissionDenied.into());
-        assert_eq!(other, "RPROXY_LISTEN: can't listen on 0.0.0.0:8080: permission denied");
+        assert_eq!(other, "RPROXY_LISTEN: cannot listen on 0.0.0.0:8080: permission denied");
     }
 
     #[test]
@@ -220,7 +220,7 @@ mod tests {
         ] {
             let error = rproxy_tls::Error::Folder { path: folder.join("acme"), source: kind.into() };
             let text = certificates(folder, error).to_string();
-            let start = "RPROXY_TLS_CACHE_DIR: can't use certificate folder /var/lib/my certs/acme: ";
+            let start = "RPROXY_TLS_CACHE_DIR: cannot use certificate folder /var/lib/my certs/acme: ";
             assert!(
                 text.starts_with(start) && text.contains(fix) && text.ends_with(|c: char| c.is_alphabetic()),
                 "{text}"

@@ -861,7 +861,7 @@ fn startup_error_names_each_cause_once() {
     let error = String::from_utf8([bad.stdout, bad.stderr].concat()).unwrap();
     assert!(
         error.contains(
-            "cannot open the disk cache in cache_disk: can't store responses in /dev/null/cache: Not a directory"
+            "cannot open the disk cache in cache_disk: cannot store responses in /dev/null/cache: Not a directory"
         ),
         "{error}"
     );

@@ -71,7 +71,7 @@ impl CacheLayer {
     /// Allows the cache to repeat a request, with an empty body created by `make`.
     ///
     /// `B` is the type of request bodies of the service. The cache can then forward less than the client requested, and
-    /// repeat the original request if the response can't be used:
+    /// repeat the original request if the response cannot be used:
     ///
     /// - The forwarded request names the entity tags of up to 16 other variants (RFC 9111 §4.3.1). It is repeated if the
     ///   origin answers 304 without naming one of them. Without this setting, it names one tag.

@@ -88,7 +88,7 @@ impl Config {
         }
         let directives = self.honoured_directives(headers);
         let is_for_origin = directives.no_store && self.request_directives || is_for_origin(request);
-        // RFC 9111 §5.2.1.7: the client does not allow that the request is forwarded, even if it can't be served otherwise.
+        // RFC 9111 §5.2.1.7: the client does not allow that the request is forwarded, even if it cannot be served otherwise.
         if is_for_origin && directives.only_if_cached {
             return Action::GatewayTimeout(Member::forwarded(ForwardReason::Bypass));
         }
@@ -256,7 +256,7 @@ impl Lookup<'_> {
         action
     }
 
-    /// Returns the action for a cache miss. `selected` is the stored response that can't be used without the origin.
+    /// Returns the action for a cache miss. `selected` is the stored response that cannot be used without the origin.
     fn miss(self, reason: ForwardReason, selected: Option<Arc<StoredResponse>>) -> Action {
         self.config.store.count_miss();
         if self.directives.only_if_cached {

@@ -154,7 +154,7 @@ impl ParameterPattern {
 /// Whether `query` is unambiguous for all applications, with few enough parameters to sort.
 ///
 /// For some applications a semicolon separates parameters, as `&` does. To them, `utm_source=x;page=2` has two
-/// parameters, one of which is not dropped. Such a query is never changed, so that a client can't hide a parameter and
+/// parameters, one of which is not dropped. Such a query is never changed, so that a client cannot hide a parameter and
 /// have its response served to others.
 pub(crate) fn is_unambiguous(query: &str) -> bool {
     const MAX: usize = 256;

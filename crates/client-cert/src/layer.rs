@@ -1,4 +1,4 @@
-//! The layer, and its configuration.
+//! A layer that forwards client certificates.
 
 use std::sync::Arc;
 

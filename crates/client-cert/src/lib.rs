@@ -36,9 +36,9 @@
 //! | Field | Value |
 //! |---|---|
 //! | `Client-Cert` | the certificate of the client, as a byte sequence (RFC 9440 §2.1) |
-//! | `Client-Cert-Chain` | the further certificates that it sent, as a list of byte sequences (RFC 9440 §2.2) |
-//! | [`subject`](ClientCertificateLayer::subject) | the subject in the format of RFC 4514, if a field is named |
-//! | [`fingerprint`](ClientCertificateLayer::fingerprint) | SHA-256 of the certificate in hexadecimal, if a field is named |
+//! | `Client-Cert-Chain` | the other certificates of the chain that the client sent, as a list of byte sequences (RFC 9440 §2.2) |
+//! | [`subject`](ClientCertificateLayer::subject) | the subject in the format of RFC 4514, if this field is configured |
+//! | [`fingerprint`](ClientCertificateLayer::fingerprint) | SHA-256 of the certificate in hexadecimal, if this field is configured |
 //!
 //! A field without a value is removed from the request.
 //!
@@ -53,8 +53,8 @@
 //!
 //! # Performance
 //!
-//! The values are created once per connection. A request with a certificate costs reference counts, and no allocation of its
-//! own except in the header map.
+//! The values are created once per connection. A request with a certificate costs reference counts, and no allocation
+//! outside of the header map.
 //!
 //! # Errors
 //!

@@ -1,4 +1,4 @@
-//! The service, which sets the fields.
+//! A service that sets the fields of the client certificate.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};

@@ -50,13 +50,14 @@ impl<B: Body> ResponseBody<B> {
         Self { kind: Kind::Original { body } }
     }
 
-    /// Creates the empty body of a response to HEAD. It has no content and does not know the size of that of GET.
+    /// Creates the empty body of a response to HEAD, which does not know the size of the content for GET.
     pub(crate) fn head(body: B) -> Self {
         Self { kind: Kind::Head { _body: body } }
     }
 
-    /// Compresses `body` with a content coding. The result is always ready: tower-http has no other way to build its
-    /// body than a future.
+    /// Compresses `body` with a content coding.
+    ///
+    /// The future of tower-http that creates the body is always ready.
     pub(crate) fn coded(body: B, coding: Coding, permit: EncoderPermit, cx: &mut Context<'_>) -> Poll<Self> {
         let mut request = Request::new(BudgetedBody::new(body));
         request.headers_mut().insert(ACCEPT_ENCODING, coding.header_value());

@@ -1,8 +1,8 @@
 //! Cooperative scheduling of response bodies that are being compressed.
 //!
 //! Compression is CPU work that never waits: its task would run until the body has no more input, which for a fast
-//! backend or a cached response is the whole body. Therefore, a body may compress a budget of bytes, and then waits
-//! in the queue of its worker. The queue wakes one body at a time; after each one, the runtime polls its sockets and
+//! backend or a cached response is the whole body. Therefore, a body compresses a limited number of bytes, its budget, and
+//! then waits in the queue of its worker. The queue wakes one body at a time; after each one, the runtime polls its sockets and
 //! runs all other ready tasks. Regardless of the number of bodies, another task waits for at most one budget.
 
 use std::collections::VecDeque;
@@ -26,7 +26,7 @@ pin_project! {
     pub(crate) struct BudgetedBody<B> {
         #[pin]
         body: B,
-        // The rest of a frame that exceeded the budget.
+        // The remainder of a frame that exceeded the budget.
         rest: Bytes,
         left: usize,
         waiter: Option<Arc<Waiter>>,

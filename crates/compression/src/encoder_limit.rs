@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 /// A limit on the number of responses that are compressed concurrently.
 ///
 /// A brotli encoder takes up to thirty megabytes for a long body. Without a limit, clients that request large responses
-/// without reading them could cause thousands of encoders. Beyond the limit, responses are sent uncompressed.
+/// without reading them could cause thousands of encoders. Excess responses are sent uncompressed.
 ///
 /// A limit is a `static`, because the memory that it protects belongs to the process.
 ///

@@ -1,7 +1,7 @@
 //! Entity tags of compressed variants (RFC 9110 §8.8.3).
 //!
-//! A strong tag of the inner service names the uncompressed representation, so the compressed variants get tags of their
-//! own: `"v1"` becomes `"v1-br"`. If the inner service's tag itself ends in such a suffix, the tag of the uncompressed
+//! A strong tag of the inner service identifies the uncompressed representation, so each compressed variant gets a separate
+//! tag: `"v1"` becomes `"v1-br"`. If the inner service's tag itself ends in such a suffix, the tag of the uncompressed
 //! variant gets `-identity`. The last suffix that a client sees is therefore always that of the layer, and each tag can be
 //! mapped back without ambiguity.
 
@@ -54,7 +54,7 @@ impl<'a> StrongTag<'a> {
     pub(crate) fn split(self) -> Option<(Self, Variant)> {
         Variant::ALL.into_iter().find_map(|variant| {
             let opaque = self.opaque.strip_suffix(variant.suffix())?;
-            // Without quotes, the rest can be empty or `*`, which are no tags.
+            // Without quotes, the remainder can be empty or `*`, neither of which is a tag.
             let own = if self.is_quoted { Self { opaque, is_quoted: true } } else { Self::parse(opaque)? };
             Some((own, variant))
         })

@@ -28,24 +28,26 @@
 //! }
 //! ```
 //!
-//! # Responses that are compressed
+//! # Compressed responses
+//!
+//! A response is compressed if all of these conditions are met:
 //!
 //! - The client accepts a coding (RFC 9110 §12.5.3). Of several with the same weight, the first of [`Coding::ALL`] is used.
 //! - The media type is text or similar: `text/*` except `text/event-stream`, JSON, XML, JavaScript, WebAssembly, fonts and
-//!   images without compression of their own (TTF, OTF, icons, bitmaps, SVG), and others.
+//!   images in uncompressed formats (TTF, OTF, icons, bitmaps, SVG), and others.
 //! - The size is unknown, or at least 256 bytes ([`min_size`](CompressionLayer::min_size)).
-//! - At most 64 responses are being compressed in the process ([`encoder_limit`](CompressionLayer::encoder_limit)). Further
-//!   ones are sent uncompressed.
+//! - Fewer than 64 other responses are being compressed in the process ([`encoder_limit`](CompressionLayer::encoder_limit)).
 //!
-//! These responses stay as they are: 204, 205, 206 and 304, those with `Content-Encoding`, `Content-Range`,
-//! `Cache-Control: no-transform` or `Signature-Input` (RFC 9421), event streams and gRPC.
+//! The layer never compresses event streams, gRPC, responses with the status 204, 205, 206 or 304, and responses with
+//! `Content-Encoding`, `Content-Range`,
+//! `Cache-Control: no-transform` or `Signature-Input` (RFC 9421).
 //!
 //! A response that is compressible has `Accept-Encoding` in `Vary`, whether or not it is compressed. A response to HEAD has
 //! the fields of the response to GET, without `Content-Length`.
 //!
 //! # Entity tags
 //!
-//! A compressed variant has other bytes, so it can't have the strong `ETag` of the uncompressed one (RFC 9110 §8.8.3.3):
+//! A compressed variant has other bytes, so it cannot have the strong `ETag` of the uncompressed one (RFC 9110 §8.8.3.3):
 //!
 //! | Tag of the inner service | Variant | Tag of the client |
 //! |---|---|---|
@@ -56,7 +58,7 @@
 //! | `"v1-br"` | uncompressed | `"v1-br-identity"` |
 //!
 //! In `If-Match`, `If-None-Match` and `If-Range`, the suffix is removed before the inner service gets the request. The tag
-//! is unambiguous: if the inner service's own tag ends in one of the four suffixes, the client gets it with another one.
+//! is unambiguous: if the inner service's own tag ends in one of the four suffixes, the client gets it with a second suffix.
 //! This applies to all responses with such a tag, as the request does not say which response a tag is from.
 //!
 //! - `If-None-Match` of GET and HEAD: tags of codings that the client would not get are removed, because they do not match
@@ -65,8 +67,8 @@
 //!   `W/"v1-br", "v1"`, since the tag can also be its own. `If-Match` and `If-Range` compare strongly.
 //! - A 304 or 412 has the `ETag` and `Vary` of the 200, if the request names the tag of a compressed variant or the 304 has
 //!   a `Content-Type`. Otherwise nothing shows that the resource is compressible.
-//! - `Range` is removed from a request whose `If-Range` or `If-Match` names a compressed variant. The client gets the whole:
-//!   the inner service has ranges of the uncompressed variant only, which do not continue the client's part.
+//! - `Range` is removed from a request whose `If-Range` or `If-Match` names a compressed variant. The client gets the complete
+//!   content: the inner service has ranges of the uncompressed variant only, which do not continue the client's part.
 //! - Weak tags of responses are never changed. They do not promise the same bytes.
 //!
 //! # Removed fields
@@ -82,8 +84,8 @@
 //!
 //! # Fairness and memory
 //!
-//! A body compresses 32 KiB, and then lets all other tasks of its worker run. This needs a tokio runtime; without one, a
-//! body does not wait. An encoder takes up to 30 MiB for a long body (brotli). A response that is not compressed costs no
+//! A body compresses 32 KiB, and then yields to all other tasks of its worker. Outside of a tokio runtime, a body does not
+//! yield. An encoder takes up to 30 MiB for a long body (brotli). A response that is not compressed costs no
 //! allocation.
 //!
 //! # Errors

@@ -1,4 +1,4 @@
-//! Media types that are worth compressing.
+//! The media types that the layer compresses.
 
 /// Returns whether content of this `Content-Type` is usually text or an uncompressed binary format.
 pub(crate) fn is_compressible(content_type: &[u8]) -> bool {
@@ -33,9 +33,8 @@ const LONGEST: usize = 64;
 
 /// Compressible media types other than `text/*`, images, and types with a text suffix.
 ///
-/// They are those of Caddy, Cloudflare and the nginx configuration of HTML5 Boilerplate, with newer names. Types with
-/// compression of their own are not here, such as WOFF and most images, nor gRPC, which compresses each message. The list
-/// is sorted.
+/// The sorted union of the lists of Caddy, Cloudflare and the nginx configuration of HTML5 Boilerplate, with newer names. It
+/// has no compressed formats, such as WOFF and most images, and not gRPC, which compresses each message.
 const COMPRESSIBLE: [&[u8]; 52] = [
     b"application/ecmascript",
     b"application/eot",

@@ -132,7 +132,7 @@ pub(crate) fn set_tag(headers: &mut HeaderMap, variant: Variant) {
 /// Removes the header fields that describe the uncompressed content.
 fn remove_outdated(headers: &mut HeaderMap) {
     headers.remove(CONTENT_LENGTH);
-    // Ranges of the compressed variant can't be requested: each request would compress it again.
+    // Ranges of the compressed variant cannot be requested: each request would compress it again.
     headers.remove(ACCEPT_RANGES);
     remove_digests(headers);
     if headers.contains_key(TRAILER) {

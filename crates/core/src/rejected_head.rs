@@ -1,4 +1,4 @@
-//! Request heads that a server rejected.
+//! The reason that a server rejected a request head.
 
 /// Request extension: the reason that the server rejected the request head.
 ///

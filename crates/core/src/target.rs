@@ -1,7 +1,7 @@
 //! Percent-encoding of request targets.
 //!
-//! Some clients send `/search?q="a"`, `/<a>` or raw UTF-8, which nginx, HAProxy and Caddy accept. [`http::Uri`] can't
-//! represent all of these bytes. Those that it can't represent, and all non-ASCII bytes, are percent-encoded before any
+//! Some clients send `/search?q="a"`, `/<a>` or raw UTF-8, which nginx, HAProxy and Caddy accept. [`http::Uri`] cannot
+//! represent all of these bytes. Those that it cannot represent, and all non-ASCII bytes, are percent-encoded before any
 //! layer reads the target, so that path filter, cache key, log and backend see the same bytes. All others are unchanged.
 
 use http::Uri;
@@ -36,7 +36,7 @@ pub fn classify(target: &[u8]) -> Class {
     }
 }
 
-/// Percent-encodes all non-ASCII bytes, and the bytes of path and query that [`http::Uri`] can't represent.
+/// Percent-encodes all non-ASCII bytes, and the bytes of path and query that [`http::Uri`] cannot represent.
 #[must_use]
 pub fn percent_encode(target: &[u8]) -> Vec<u8> {
     let (authority, path, query) = split(target);

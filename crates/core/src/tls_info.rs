@@ -102,7 +102,7 @@ impl ClientCertificate {
 
     /// Returns the subject in the format of RFC 4514, such as `CN=alice,OU=staff,O=Example`.
     ///
-    /// It is `None` if the certificate can't be parsed, which is unlikely after verification.
+    /// It is `None` if the certificate cannot be parsed, which is unlikely after verification.
     #[must_use]
     pub fn subject(&self) -> Option<&HeaderValue> {
         self.inner.subject.as_ref()

@@ -4,11 +4,11 @@ use http::{HeaderMap, HeaderValue, header};
 
 /// The `Accept` fields of a request, parsed only if an error response depends on them.
 ///
-/// Keeping them costs one reference count, and nothing if any format is acceptable.
+/// A copy costs one reference count, and nothing if any format is acceptable.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Accept {
     first: Option<HeaderValue>,
-    /// The further lines, boxed because almost no request has any.
+    /// The other field lines, boxed because almost all requests have a single one.
     further: Option<Box<[HeaderValue]>>,
 }
 
@@ -25,7 +25,7 @@ impl Accept {
         }
     }
 
-    /// Returns whether the client states a preference at all.
+    /// Returns whether the client prefers a format.
     pub(crate) fn is_specific(&self) -> bool {
         self.first.is_some()
     }
@@ -74,7 +74,7 @@ pub(crate) enum ErrorFormat {
     Html,
 }
 
-/// The maximum length that is read. Browsers send 120 bytes with eight members, some API clients twice as much.
+/// The maximum length of `Accept` to parse. Browsers send 120 bytes with eight members, some API clients twice as much.
 const MAX_BYTES: usize = 2048;
 const MAX_MEMBERS: usize = 32;
 const MAX_LINES: usize = 8;
@@ -101,7 +101,7 @@ enum Precision {
 struct MediaRange<'a> {
     kind: &'a str,
     subtype: &'a str,
-    /// In thousandths.
+    /// The weight in thousandths.
     weight: u16,
 }
 

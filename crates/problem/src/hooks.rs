@@ -7,27 +7,27 @@ use rproxy_core::{ProxyErrorType, Rejection};
 ///
 /// `()` implements the trait with the defaults of all methods.
 pub trait ProblemHooks {
-    /// The data of a request that its error response needs. It is kept until the response.
+    /// The data of a request that its error response needs. The layer stores it until the response.
     type Request;
 
-    /// Reads the data of a request. `prefers_format` is whether its `Accept` names formats, so that it may get a page.
+    /// Reads the data of a request. `prefers_format` is true if its `Accept` names formats: the response can then be a page.
     fn read_request<B>(&self, request: &Request<B>, prefers_format: bool) -> Self::Request;
 
-    /// Returns the further texts of a page. They are escaped. May add extensions to the response.
+    /// Returns the request ID and the note of an error page, which the layer escapes. May add extensions to the response.
     fn page_texts(&self, request: &Self::Request, rejection: &Rejection, extensions: &mut Extensions) -> PageTexts {
         let _ = (request, rejection, extensions);
         PageTexts::default()
     }
 
-    /// Returns whether the response to a rejected request is left without content and format.
+    /// Returns whether to discard the content of the response to a rejected request.
     ///
-    /// For servers that close the connection instead. May add extensions to the response.
+    /// Servers that close the connection instead of responding need no content. May add extensions to the response.
     fn discards_response(&self, request: &Self::Request, rejection: &Rejection, extensions: &mut Extensions) -> bool {
         let _ = (request, rejection, extensions);
         false
     }
 
-    /// Returns the name of this program as a proxy, for `Proxy-Status` and `grpc-message`. The default is none.
+    /// Returns the name of this proxy for `Proxy-Status` and `grpc-message`. The default is `None`.
     fn proxy_name(&self) -> Option<&'static str> {
         None
     }
@@ -51,7 +51,7 @@ impl ProblemHooks for () {
     fn read_request<B>(&self, _: &Request<B>, _: bool) {}
 }
 
-/// Further texts of an error page.
+/// The optional texts of an error page: a request ID and a note.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PageTexts {

@@ -1,4 +1,4 @@
-//! The layer.
+//! A layer that formats responses to rejected requests.
 
 use tower_layer::Layer;
 
@@ -27,9 +27,9 @@ impl ProblemLayer {
 }
 
 impl<H> ProblemLayer<H> {
-    /// Creates a layer with [hooks](crate::ProblemHooks), which decide about parts of the responses.
+    /// Creates a layer with [hooks](crate::ProblemHooks), which customise the responses.
     ///
-    /// They are cloned with the service, which some servers do for each request.
+    /// The hooks are cloned with the service. Some servers clone the service for each request.
     pub fn with_hooks(hooks: H) -> Self {
         Self { hooks }
     }

@@ -38,10 +38,11 @@
 //! }
 //! ```
 //!
-//! # Responses that are formatted
+//! # Formatted responses
 //!
-//! Those with an error status and a [`Rejection`] in their extensions, as the layers of rproxy insert. Other layers take
-//! part in the same way. Error responses of the inner service itself have no such extension and pass unchanged.
+//! The layer formats responses with an error status and a [`Rejection`] in their extensions. All layers of rproxy insert this
+//! extension, and other layers can insert it as well. Error responses of the inner service have no such extension and pass
+//! unchanged.
 //!
 //! | Client | Response |
 //! |---|---|
@@ -53,7 +54,7 @@
 //! The [message](Rejection::message) of the rejection is the sentence; without one, a page has a sentence about the status.
 //! The [detail](Rejection::detail) of the rejection appears in no response.
 //!
-//! All but the gRPC responses have `Vary: accept` and, unless a field says otherwise, `Cache-Control: no-store`.
+//! All responses except those to gRPC calls have `Vary: accept` and, unless a field says otherwise, `Cache-Control: no-store`.
 //! `Retry-After` is added if the rejection has one and the response does not. Responses to HEAD have no content, which
 //! servers would send over HTTP/2.
 //!
@@ -63,8 +64,8 @@
 //! # Panics
 //!
 //! A panic of the inner service becomes a 500 with the reason `panic`, or an error of the body if the response has started.
-//! It fails only its request, and over HTTP/1.1 the connection, since an incomplete chunked body cannot be signalled in
-//! another way. This needs `panic = "unwind"`, which is the default.
+//! A panic fails a single request. Over HTTP/1.1, it also closes the connection after the response has started, because
+//! nothing else signals an incomplete body. This needs `panic = "unwind"`, which is the default.
 //!
 //! # Hooks
 //!
@@ -73,8 +74,8 @@
 //!
 //! # Order
 //!
-//! Place the layer outside of all layers that reject, and inside of layers that log or count: these find the [`Rejection`] in
-//! the extensions, also that of a gRPC response.
+//! Place the layer outside of all layers that reject requests, and inside of layers that log or count responses. Those find
+//! the [`Rejection`] in the extensions of the response, even of a gRPC response.
 //!
 //! # Performance
 //!

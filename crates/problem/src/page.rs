@@ -7,7 +7,7 @@ use http::{HeaderValue, StatusCode};
 
 use crate::hooks::PageTexts;
 
-/// The policy of the page: nothing but its style sheet, which the hash identifies.
+/// The `Content-Security-Policy` of the page, which allows only its own style sheet, by its hash.
 pub(crate) const CONTENT_SECURITY_POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; style-src 'sha256-G3xkn7dXHMYtpFvGLBkuDAGclkAK0Lnh2rj4FwiahUg='; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );

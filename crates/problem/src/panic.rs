@@ -1,10 +1,10 @@
-//! Panics caught as values.
+//! Conversion of panics to errors.
 
 use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// The code panicked, and its state must be dropped.
+/// The error of code that panicked and whose state must be dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Panicked;
 

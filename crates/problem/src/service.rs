@@ -1,4 +1,4 @@
-//! The service, which reads the preferences of the client before it calls the inner service.
+//! A service that formats responses to rejected requests.
 
 use std::error::Error;
 use std::task::{Context, Poll};

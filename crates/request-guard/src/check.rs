@@ -28,7 +28,7 @@ pub(crate) fn check<B>(request: &mut Request<B>, is_served: Option<&IsServed>) -
         normalize_host(request);
     }
     target(request)?;
-    // HTTP/1.0 does not require Host, and a request without one can't be misdirected.
+    // HTTP/1.0 does not require Host, and a request without one cannot be misdirected.
     if let (Some(is_served), Some(host)) = (is_served, request.headers().get(HOST)) {
         let host = host.to_str().map_or("", without_port);
         if !is_served(request.extensions(), host) {

@@ -1,4 +1,4 @@
-//! The layer, and its configuration.
+//! A layer that checks requests, and its configuration.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use crate::service::RequestGuardService;
 
 /// A layer that rejects ambiguous requests, and limits the size and time of request bodies.
 ///
-/// It also responds to heads that the server rejected ([`RejectedHead`](crate::RejectedHead)), which `rproxy-server` passes
-/// on. All other checks work with any server.
+/// It also responds to request heads that the server rejected. Only `rproxy-server` reports these, as
+/// [`RejectedHead`](crate::RejectedHead). All other checks work with any server.
 ///
 /// # Examples
 ///
@@ -36,7 +36,7 @@ pub(crate) struct GuardConfig {
     pub(crate) is_served: Option<Arc<IsServed>>,
 }
 
-/// Returns whether a host may be served to a request with these extensions.
+/// A function that returns whether to serve a host to a request with these extensions.
 pub(crate) type IsServed = dyn Fn(&Extensions, &str) -> bool + Send + Sync;
 
 impl RequestGuardLayer {

@@ -1,4 +1,4 @@
-//! The reasons for rejections.
+//! The reasons for which the request guard rejects requests.
 
 use http::StatusCode;
 use rproxy_core::{ProxyErrorType, RejectedHead, Rejection};

@@ -1,4 +1,4 @@
-//! The service, which checks the request before it calls the inner service.
+//! A service that checks each request before it calls the inner service.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};

@@ -45,7 +45,7 @@
 //!
 //! A path pattern is a glob over the whole decoded path: `*` within a segment, `**` over segments, `?`, `[ab]`, `{a,b}`.
 //! `/api/**` matches `/api` as well. Case, slashes at the end of a path and the composition of characters (NFC, NFD) do not
-//! matter: a rule for `/admin` holds for `/Admin/`, too.
+//! matter: a route for `/admin` also matches `/Admin/`.
 //!
 //! An exact path wins over a glob; then the glob with the longest literal prefix wins; then one without `**`. The order of
 //! declaration decides only between globs that are equal by these rules. Of equal patterns, a route with methods wins.
@@ -59,8 +59,8 @@
 //!
 //! # Decisions
 //!
-//! [`RouteMatch`] is in the extensions of each response, or a [`Rejection`] in that to a rejected request. [`RouteTable`] is
-//! the decision without a service.
+//! Each response has a [`RouteMatch`] in its extensions, or a [`Rejection`] if the router rejected the request.
+//! [`RouteTable`] makes the same decision without a service.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 

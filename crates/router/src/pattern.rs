@@ -20,7 +20,7 @@ enum Kind {
     Exact,
     /// A pattern such as `/api/**`, with the length of the prefix `/api`.
     Prefix(usize),
-    /// A glob, and if the glob ends in `/**`, also the glob without this ending.
+    /// A glob. If it ends in `/**`, also the glob without this ending.
     Glob(Box<GlobMatcher>, Option<Box<GlobMatcher>>),
 }
 

@@ -16,8 +16,8 @@ use crate::table::{Found, Route, RouteTable};
 
 /// A service that forwards each request to the service of its site and route.
 ///
-/// All services are of one type; `tower::util::BoxCloneService` makes one of several. A service is cloned for each
-/// request. See the [crate](crate) for the rules.
+/// All services must have the same type. Box services of different types with `tower::util::BoxCloneService`. The router
+/// clones a service for each request. See the [crate documentation](crate) for the rules.
 #[derive(Clone)]
 pub struct Router<S> {
     table: Arc<RouteTable>,
@@ -40,8 +40,7 @@ where
         Self { table: Arc::default(), sites: Arc::new([]) }
     }
 
-    /// Adds a host with a service for requests that match none of its routes. Requests that match none of its routes go
-    /// to `service`.
+    /// Adds a host, and the service for its requests that match no route.
     ///
     /// # Errors
     ///
@@ -57,7 +56,7 @@ where
     ///
     /// # Errors
     ///
-    /// Returns an error if there is a default host.
+    /// Returns an error if a default host has been set before.
     pub fn default_host(mut self, service: S) -> Result<Self, RouterError> {
         let site = self.add_site("default", service);
         Arc::make_mut(&mut self.table).set_default(site)?;

@@ -188,7 +188,7 @@ impl RouteTable {
             }
             site.patterns.push(Pattern { path, methods: route.methods.clone(), route: index });
         }
-        // A stable sort: of equals, the first declared comes first.
+        // The sort is stable, so that equal patterns stay in the order of declaration.
         site.patterns.sort_by_key(|pattern| (pattern.path.rank(), pattern.methods.is_empty()));
         site.routes += 1;
         Ok(index)

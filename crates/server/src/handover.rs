@@ -117,7 +117,7 @@ impl HandoverListener {
     ///
     /// # Errors
     ///
-    /// Returns an error if the path can't be bound.
+    /// Returns an error if the path cannot be bound.
     ///
     /// # Panics
     ///

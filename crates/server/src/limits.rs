@@ -55,7 +55,7 @@ pub struct Limits {
     /// The maximum number of open connections per client, over all workers. Default: 12,288.
     ///
     /// A client is an IPv4 address or an IPv6 /64. Further connections are closed at once. The default is below that of
-    /// [`connections`](Self::connections), so that one client can't use up all of them.
+    /// [`connections`](Self::connections), so that one client cannot use up all of them.
     /// [`Server::exempt_proxies`](crate::Server::exempt_proxies) exempts proxies.
     pub connections_per_client: usize,
     /// The maximum number of concurrent streams on one HTTP/2 connection. Default: 128.

@@ -183,7 +183,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// Returns an error if an address can't be bound, or if a thread can't be started.
+    /// Returns an error if an address cannot be bound, or if a thread cannot be started.
     pub fn start<M, S, B>(self, make_service: M) -> Result<RunningServer, ServerError>
     where
         M: Fn(Worker) -> S + Clone + Send + 'static,
@@ -235,7 +235,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// Returns an error if an address can't be bound, or if a thread can't be started.
+    /// Returns an error if an address cannot be bound, or if a thread cannot be started.
     pub async fn serve<M, S, B>(self, make_service: M) -> Result<(), ServerError>
     where
         M: Fn(Worker) -> S + Clone + Send + 'static,
@@ -326,16 +326,16 @@ impl RunningServer {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServerError {
-    /// An address can't be bound, for example because it is in use.
-    #[error("can't listen on {address}{}", advice(address, source))]
+    /// An address cannot be bound, for example because it is in use.
+    #[error("cannot listen on {address}{}", advice(address, source))]
     Bind {
-        /// The address that can't be bound.
+        /// The address that cannot be bound.
         address: ListenAddr,
         /// The I/O error of binding the address.
         source: io::Error,
     },
-    /// A worker thread can't be started.
-    #[error("can't start a worker thread")]
+    /// A worker thread cannot be started.
+    #[error("cannot start a worker thread")]
     Thread(#[source] io::Error),
 }
 

@@ -44,7 +44,7 @@ where
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            tracing::error!(worker = worker.index, %error, "can't create the tokio runtime of a worker, this worker serves no connections");
+            tracing::error!(worker = worker.index, %error, "cannot create the tokio runtime of a worker, this worker serves no connections");
             return;
         }
     };
@@ -61,7 +61,7 @@ where
                 match Listener::new(socket) {
                     Ok(listener) => serve(listener, service, config, handle).await,
                     Err(error) => {
-                        tracing::error!(%error, "can't use a listening socket in a worker, this worker accepts no connections from it")
+                        tracing::error!(%error, "cannot use a listening socket in a worker, this worker accepts no connections from it")
                     }
                 }
             });
@@ -210,7 +210,7 @@ async fn back_off(error: &io::Error) {
     match error.kind() {
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted => {}
         _ => {
-            tracing::warn!(%error, "can't accept connections, retrying in {BACK_OFF:?}");
+            tracing::warn!(%error, "cannot accept connections, retrying in {BACK_OFF:?}");
             tokio::time::sleep(BACK_OFF).await;
         }
     }

@@ -146,7 +146,7 @@ fn accepts_heads_and_bodies_in_several_reads() {
     }
 }
 
-// hyper would respond to a head that it can't parse without calling the service, and so without a log entry.
+// hyper would respond to a head that it cannot parse without calling the service, and so without a log entry.
 #[test]
 fn each_rejected_request_head_reaches_the_service() {
     let server = default();

@@ -126,8 +126,8 @@ impl Certificates {
     ///
     /// # Errors
     ///
-    /// Returns an error if the builder got no [`Acme`], if a name can't be certified or is listed twice, or if the folder
-    /// can't be used. Nothing changes then.
+    /// Returns an error if the builder got no [`Acme`], if a name cannot be certified or is listed twice, or if the folder
+    /// cannot be used. Nothing changes then.
     ///
     /// # Examples
     ///
@@ -160,7 +160,7 @@ impl Certificates {
     ///
     /// # Errors
     ///
-    /// Returns an error if the builder got no [`LocalCa`], if a name is invalid, or if the folder can't be used. Nothing
+    /// Returns an error if the builder got no [`LocalCa`], if a name is invalid, or if the folder cannot be used. Nothing
     /// changes then.
     ///
     /// # Examples
@@ -307,8 +307,8 @@ impl CertificatesBuilder {
     ///
     /// # Errors
     ///
-    /// Returns an error if no source is configured, if a name can't be certified by its source, if a file or folder
-    /// can't be used, if PEM files would never be served because earlier ones have the same names and key type, or if
+    /// Returns an error if no source is configured, if a name cannot be certified by its source, if a file or folder
+    /// cannot be used, if PEM files would never be served because earlier ones have the same names and key type, or if
     /// the TLS options contradict each other.
     pub fn build(self) -> Result<Certificates, Error> {
         let resolver = Arc::new(CertificateResolver::new());

@@ -12,12 +12,12 @@ pub enum Error {
     #[error("no certificate configured: set ACME domains, PEM files or a local CA")]
     NoCertificates,
     /// Certificate names were changed for a source that is not configured.
-    #[error("can't change certificate names: no certificates from the source {} are configured", kind.as_str())]
+    #[error("cannot change certificate names: no certificates from the source {} are configured", kind.as_str())]
     NotConfigured {
         /// The certificate source that is not configured.
         kind: Source,
     },
-    /// The certificate source can't issue a certificate for a name.
+    /// The certificate source cannot issue a certificate for a name.
     #[error("bad certificate name {name:?}: {reason}")]
     InvalidName {
         /// The invalid name, as configured.
@@ -31,14 +31,14 @@ pub enum Error {
         /// The normalised name that is listed twice.
         name: String,
     },
-    /// A certificate chain and its private key in PEM files can't be served.
-    #[error("certificate {} with key {} can't be served", certificate.display(), key.display())]
+    /// A certificate chain and its private key in PEM files cannot be served.
+    #[error("certificate {} with key {} cannot be served", certificate.display(), key.display())]
     Files {
         /// The path of the PEM file with the certificate chain.
         certificate: PathBuf,
         /// The path of the PEM file with the private key.
         key: PathBuf,
-        /// The reason that the PEM files can't be served.
+        /// The reason that the PEM files cannot be served.
         source: PemError,
     },
     /// A certificate from PEM files would never be served: earlier files have its names and its key type.
@@ -58,12 +58,12 @@ pub enum Error {
         /// The names on the certificate that would never be served.
         names: Vec<String>,
     },
-    /// The PEM file with the CAs trusted for the ACME directory can't be used.
+    /// The PEM file with the CAs trusted for the ACME directory cannot be used.
     #[error("bad CA file {} for the ACME directory: {reason}", path.display())]
     DirectoryCa {
         /// The path of the PEM file with the CAs.
         path: PathBuf,
-        /// The reason that the CA file can't be used.
+        /// The reason that the CA file cannot be used.
         reason: String,
     },
     /// The configured ACME directory is not an `https://` URL.
@@ -96,26 +96,26 @@ pub enum Error {
         /// The reason that the Redis URL is invalid.
         reason: String,
     },
-    /// A folder or file for ACME account keys, private keys and certificates can't be read or written.
-    #[error("can't use certificate folder {}", path.display())]
+    /// A folder or file for ACME account keys, private keys and certificates cannot be read or written.
+    #[error("cannot use certificate folder {}", path.display())]
     Folder {
         /// The path of the folder or file.
         path: PathBuf,
         /// The I/O error of the folder or file.
         source: io::Error,
     },
-    /// The local CA can't be created, or its files are unusable.
-    #[error("can't load or create the local certificate authority in {}: {reason}", path.display())]
+    /// The local CA cannot be created, or its files are unusable.
+    #[error("cannot load or create the local certificate authority in {}: {reason}", path.display())]
     LocalCa {
         /// The path of the local CA's folder.
         path: PathBuf,
-        /// The reason that the local CA can't be used.
+        /// The reason that the local CA cannot be used.
         reason: String,
     },
-    /// The self-signed fallback certificate can't be created.
-    #[error("can't create the self-signed fallback certificate: {reason}")]
+    /// The self-signed fallback certificate cannot be created.
+    #[error("cannot create the self-signed fallback certificate: {reason}")]
     SelfSigned {
-        /// The reason that the certificate can't be created.
+        /// The reason that the certificate cannot be created.
         reason: String,
     },
     /// The configured text is not a supported TLS version.
@@ -138,16 +138,16 @@ pub enum Error {
         /// The minimum TLS version.
         version: TlsVersion,
     },
-    /// The PEM file with the CAs for client certificates can't be used.
+    /// The PEM file with the CAs for client certificates cannot be used.
     #[error("bad client CA file {}: {reason}", path.display())]
     ClientCa {
         /// The path of the PEM file with the client CAs.
         path: PathBuf,
-        /// The reason that the client CA file can't be used.
+        /// The reason that the client CA file cannot be used.
         reason: String,
     },
-    /// The key log file can't be opened.
-    #[error("can't open key log {}", path.display())]
+    /// The key log file cannot be opened.
+    #[error("cannot open key log {}", path.display())]
     KeyLog {
         /// The path of the key log file.
         path: PathBuf,
@@ -169,12 +169,12 @@ impl Error {
     }
 }
 
-/// The reason that a certificate chain and its private key can't be served.
+/// The reason that a certificate chain and its private key cannot be served.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PemError {
-    /// A PEM file can't be read.
-    #[error("can't read {}: {error}", path.display())]
+    /// A PEM file cannot be read.
+    #[error("cannot read {}: {error}", path.display())]
     Read {
         /// The path of the PEM file.
         path: PathBuf,

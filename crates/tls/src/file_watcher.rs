@@ -31,7 +31,7 @@ pub(crate) async fn watch(certificates: Vec<Arc<FileCertificate>>) {
     let _watcher = match watcher(&certificates, changed.clone()) {
         Ok(watcher) => watcher,
         Err(error) => {
-            tracing::warn!(%error, "can't watch the certificate files for changes, reading them again only on a reload");
+            tracing::warn!(%error, "cannot watch the certificate files for changes, reading them again only on a reload");
             return;
         }
     };

@@ -121,7 +121,7 @@ impl LocalCertificate {
             let refreshed = spawn_blocking(move || certificate.refresh(SystemTime::now())).await;
             if let Ok(Err(error)) = refreshed {
                 let error = error.with_source();
-                tracing::warn!(error, "can't renew the local certificate, keeping the current one");
+                tracing::warn!(error, "cannot renew the local certificate, keeping the current one");
                 self.resolver.set_error(self.slot, Some(error));
             }
         }
@@ -153,7 +153,7 @@ impl LocalCertificate {
         let (Some(certificate), Some(key)) = (read(CA)?, read(CA_KEY)?) else {
             return Ok(None);
         };
-        // A CA that can't be parsed is not replaced, because other machines may already trust it.
+        // A CA that cannot be parsed is not replaced, because other machines may already trust it.
         let ca = Ca::from_pem(&certificate, &key).map_err(|reason| self.ca_error(reason))?;
         if until(ca.validity.not_after, now) < CA_RENEWAL {
             tracing::warn!(

@@ -113,7 +113,7 @@ pub(crate) fn acme_name(text: &str) -> Result<String, Error> {
     // RFC 8737 §3 excludes wildcards. Addresses need RFC 8738, which the ACME client does not implement.
     if text.contains('*') {
         return Err(invalid(
-            "TLS-ALPN-01 can't validate a wildcard; list each DNS name, or provide the certificate as PEM files",
+            "TLS-ALPN-01 cannot validate a wildcard; list each DNS name, or provide the certificate as PEM files",
         ));
     }
     if matches!(Host::parse(text), Host::Ip(_)) {

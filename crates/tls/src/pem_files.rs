@@ -309,7 +309,7 @@ mod tests {
         certificate.reload();
         let (names, error) = status(&resolver);
         assert_eq!(names, ["old.test"]);
-        assert!(error.unwrap().contains("can't read"));
+        assert!(error.unwrap().contains("cannot read"));
 
         files.write(&chain, &key);
         certificate.reload();

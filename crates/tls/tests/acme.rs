@@ -263,7 +263,7 @@ async fn two_servers_with_one_certificate_folder_place_one_order() {
     let folder = tempfile::tempdir().unwrap();
     let [one, two] = [(); 2].map(|()| certificates(acme(&pebble, folder.path()).domain("a.test")));
     server.serve(&one);
-    // The directory can't reach the second server, so its certificate can only come from the folder.
+    // The directory cannot reach the second server, so its certificate can only come from the folder.
     let lock = find_file(folder.path(), "lock");
     wait_until("the first one orders", || lock().is_some()).await;
     let running = tokio::spawn(two.clone().run());
@@ -357,7 +357,7 @@ fn changing_names_of_a_source_that_is_not_configured_is_an_error() {
     let error = local.set_acme_certificates([["a.test"]]).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "can't change certificate names: no certificates from the source acme are configured"
+        "cannot change certificate names: no certificates from the source acme are configured"
     );
     local.set_local_names(["a.test"]).unwrap();
     assert!(local.covers(Some("a.test"), "a.test"));

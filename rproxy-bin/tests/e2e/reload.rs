@@ -74,7 +74,7 @@ fn reload_opens_moves_and_closes_the_admin_listener() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     proxy.signal(&format!("admin_listen = \"{}\"\nblocked_paths = \"/a\"", taken.local_addr().unwrap()));
     let error = proxy.proxy.wait_for_log("reload failed");
-    assert!(error.contains("RPROXY_ADMIN_LISTEN: can't listen on 127.0.0.1:"), "{error}");
+    assert!(error.contains("RPROXY_ADMIN_LISTEN: cannot listen on 127.0.0.1:"), "{error}");
     assert_eq!(
         (request(other, named).status, get(proxy.proxy.address, "/a").status),
         (200, 200),

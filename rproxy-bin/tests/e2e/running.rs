@@ -97,7 +97,7 @@ fn reports_an_unusable_certificate_directory_with_its_setting_and_a_fix() {
     ];
     let (code, _, err) = rproxy(&[], &settings);
     assert_eq!(code, Some(1));
-    assert!(err.contains("RPROXY_TLS_CACHE_DIR: can't use certificate folder"), "{err}");
+    assert!(err.contains("RPROXY_TLS_CACHE_DIR: cannot use certificate folder"), "{err}");
     assert!(err.contains(certs.to_str().unwrap()) && err.contains("set RPROXY_TLS_CACHE_DIR to another path"), "{err}");
 }
 

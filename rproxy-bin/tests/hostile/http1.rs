@@ -99,7 +99,7 @@ impl Expected {
                     any_host,
                 )
             }
-            _ => panic!("{text:?} can't be expected"),
+            _ => panic!("{text:?} cannot be expected"),
         }
     }
 }

@@ -13,7 +13,7 @@ def out_of_descriptors(lab):
     proxy = lab.proxy({"upstream": lab.backend().address, "workers": 2}, wrapper=("prlimit", "--nofile=48:48"))
     check(is_served(proxy.port), "no response before the fault")
     idle = [socket.create_connection(("127.0.0.1", proxy.port)) for _ in range(100)]
-    proxy.wait_for_log("can't accept connections")
+    proxy.wait_for_log("cannot accept connections")
     queued = sum(accepts(proxy.port) for _ in range(3))
     for connection in idle:
         connection.close()

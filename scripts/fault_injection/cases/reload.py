@@ -1,4 +1,4 @@
-"""Reloads with files that can't be used."""
+"""Reloads with files that cannot be used."""
 
 import signal
 import time

@@ -43,7 +43,7 @@ pub(crate) struct StoreWriter {
 impl StoreWriter {
     /// Creates a writer, or returns `None` if it is already certain that the response cannot be stored.
     ///
-    /// It can't be stored if the resource was invalidated after the request, if the body is too large, or if the memory for
+    /// It cannot be stored if the resource was invalidated after the request, if the body is too large, or if the memory for
     /// concurrent writes is used up.
     pub(crate) fn new(
         config: &Config,

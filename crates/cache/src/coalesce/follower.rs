@@ -90,7 +90,7 @@ impl Fetch {
         let is_coalescible = !self.is_head
             && !self.config.coalesce_timeout.is_zero()
             && has_shareable_reason
-            // A part, or a response for one client, can't be shared.
+            // A part, or a response for one client, cannot be shared.
             && !self.request_headers.contains_key(header::RANGE)
             && !self.request_headers.contains_key(header::AUTHORIZATION);
         if !is_coalescible {

@@ -48,7 +48,7 @@ where
 
 impl<O> Drop for LeaderFuture<O> {
     fn drop(&mut self) {
-        // A future that panicked can't be polled again. Each follower then sends its own request.
+        // A future that panicked cannot be polled again. Each follower then sends its own request.
         if let Some((inner, fetch)) = self.pending.take()
             && !std::thread::panicking()
             && fetch.leader.as_ref().is_some_and(|leader| leader.has_followers())

@@ -108,7 +108,7 @@ impl SharedFetch {
         match catch_unwind(AssertUnwindSafe(|| body.poll_transfer(self, cx))) {
             Ok(polled) => polled,
             Err(panic) => {
-                // The body can't be polled again. All clients must fail, not only the one that polled it, and no request
+                // The body cannot be polled again. All clients must fail, not only the one that polled it, and no request
                 // may join.
                 let broken = transfer.take();
                 drop(transfer);
@@ -161,7 +161,7 @@ impl Follower {
         })
     }
 
-    /// Polls for the part of the body that follows the first `received` chunks. The leader also gets a body that can't
+    /// Polls for the part of the body that follows the first `received` chunks. The leader also gets a body that cannot
     /// be shared.
     pub(crate) fn poll_next(&self, received: usize, is_leader: bool, cx: &mut Context<'_>) -> Poll<Next> {
         self.poll_until(cx, |state| {

@@ -148,7 +148,7 @@ fn encode(out: &mut String, bytes: &[u8]) {
     for &byte in bytes {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'*' | b'-' | b'.' | b'_' => out.push(byte as char),
-            // Writing to a `String` can't fail.
+            // Writing to a `String` cannot fail.
             _ => drop(write!(out, "%{byte:02X}")),
         }
     }

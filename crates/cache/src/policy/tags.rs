@@ -97,7 +97,7 @@ const CACHE_GROUPS: HeaderName = HeaderName::from_static("cache-groups");
 const CACHE_GROUP_INVALIDATION: HeaderName = HeaderName::from_static("cache-group-invalidation");
 const SURROGATE_KEY: HeaderName = HeaderName::from_static("surrogate-key");
 
-/// Parses a structured-field list of strings. RFC 9651 §4.2: a field that can't be parsed is ignored.
+/// Parses a structured-field list of strings. RFC 9651 §4.2: a field that cannot be parsed is ignored.
 fn groups(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
     if !headers.contains_key(name) {
         return Vec::new();

@@ -28,7 +28,7 @@ pub(crate) fn for_each_directive(headers: &HeaderMap, mut apply: impl FnMut(&Dir
     true
 }
 
-/// Parses a targeted field as a structured dictionary. RFC 9213 §2.1: a field that can't be parsed is ignored.
+/// Parses a targeted field as a structured dictionary. RFC 9213 §2.1: a field that cannot be parsed is ignored.
 fn dictionary(headers: &HeaderMap, name: &HeaderName) -> Option<Dictionary> {
     let mut values = headers.get_all(name).iter();
     let (first, second) = (values.next()?, values.next());

@@ -35,7 +35,7 @@ impl SelectingFields {
                 if member.is_empty() {
                     continue;
                 }
-                // A member that is not a field name can't be compared, so it counts as `*`.
+                // A member that is not a field name cannot be compared, so it counts as `*`.
                 let name = match HeaderName::from_bytes(member) {
                     Ok(name) if member != b"*" => name,
                     _ => return Err(VaryStar),

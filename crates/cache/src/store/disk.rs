@@ -49,7 +49,7 @@ pub struct DiskTier {
 
 /// The error for a directory that cannot be used for the disk store.
 #[derive(Debug, thiserror::Error)]
-#[error("can't store responses in {}", folder.display())]
+#[error("cannot store responses in {}", folder.display())]
 pub struct DiskError {
     folder: PathBuf,
     #[source]
@@ -63,7 +63,7 @@ impl DiskTier {
     ///
     /// # Errors
     ///
-    /// If the folder can't be created or written to.
+    /// If the folder cannot be created or written to.
     pub fn open(folder: impl AsRef<Path>, capacity: u64) -> Result<Self, DiskError> {
         let folder = folder.as_ref();
         let failed = |error| DiskError { folder: folder.to_owned(), error };

@@ -77,7 +77,7 @@ impl CacheStore {
             Some(keys) => keys.iter().for_each(|key| self.generations().advance(key.as_str())),
             None => self.generations().advance_all(),
         }
-        // The second-level store can't mark resources as stale.
+        // The second-level store cannot mark resources as stale.
         match &keys {
             Some(keys) => keys.iter().for_each(|key| {
                 self.remove_from_tier(key.as_str());

@@ -12,7 +12,7 @@ use crate::policy::no_vary_search::SearchVariance;
 /// The most recent `No-Vary-Search` value of each path.
 ///
 /// A response is stored under a key that its own field determines. So an evicted or changed variance costs hits, but never selects a
-/// wrong response. Responses of an earlier variance can't be reached any longer, because invalidations do not reach them either.
+/// wrong response. Responses of an earlier variance cannot be reached any longer, because invalidations do not reach them either.
 pub(crate) struct SearchVariances {
     paths: OnceLock<Cache<Box<str>, Arc<PathVariance>>>,
     capacity: u64,

@@ -26,7 +26,7 @@ impl StoredResponse {
         merged.remove(CACHE_STATUS);
         for name in update.keys() {
             // The length, coding and range describe the stored body. A cookie is for the client of this exchange. A weak tag
-            // stays weak: an intermediary that weakens tags because it changes the content can't do so for a 304.
+            // stays weak: an intermediary that weakens tags because it changes the content cannot do so for a 304.
             let is_kept = matches!(*name, header::CONTENT_LENGTH | header::CONTENT_ENCODING | header::CONTENT_RANGE)
                 || *name == header::SET_COOKIE
                 || (*name == header::ETAG

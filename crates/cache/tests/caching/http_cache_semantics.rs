@@ -98,7 +98,7 @@ const REASONS: &[Reason] = &[
         true,
     ),
     (
-        "RFC 9111 §3: a response that is stale on arrival and can't be validated is not stored",
+        "RFC 9111 §3: a response that is stale on arrival and cannot be validated is not stored",
         |case| case.request.starts_with("max-stale") && case.is_stale_on_arrival(),
         || Case { directives: vec!["max-age=0"], request: "max-stale", ..PLAIN },
         false,

@@ -1,4 +1,4 @@
-//! The error types of `Proxy-Status`.
+//! The proxy error types of `Proxy-Status` (RFC 9209).
 
 /// A proxy error type (RFC 9209 §2.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -77,7 +77,7 @@ impl Account {
             if started.elapsed() > MAX_RETRY {
                 wait = MIN_RETRY;
             }
-            tracing::warn!(%error, "can't receive the ACME challenges of other machines from the shared store, retrying in {wait:?}");
+            tracing::warn!(%error, "cannot receive the ACME challenges of other machines from the shared store, retrying in {wait:?}");
             sleep(wait).await;
             wait = (wait * 2).min(MAX_RETRY);
         }
@@ -89,7 +89,7 @@ impl Account {
 
     /// Returns the account key as PKCS #8: from memory, the folder or the shared store, or else a new key.
     pub(super) async fn key(&self) -> Result<Vec<u8>, Failure> {
-        let failed = |error: String| Failure::transient(format!("can't load or create the ACME account key: {error}"));
+        let failed = |error: String| Failure::transient(format!("cannot load or create the ACME account key: {error}"));
         let mut key = self.key.lock().await;
         if let Some(AccountKey(der)) = &*key {
             return Ok(der.clone());
@@ -127,7 +127,7 @@ fn load_or_create_key(secrets: &SecretFolder, file: &str) -> Result<Vec<u8>, Str
             tracing::warn!(
                 path = %secrets.file_path(file).display(),
                 %error,
-                "can't store the ACME account key, a restart of this process will create another account"
+                "cannot store the ACME account key, a restart of this process will create another account"
             );
             Ok(pem.into_bytes())
         }

@@ -155,7 +155,7 @@ impl AcmeCertificate {
         self.resolver.publish(self.slot, certificate);
         if let Err(error) = stored.and(self.storage.share_certificate(&pem).await) {
             let path = self.storage.folder().path().display();
-            tracing::warn!(%path, %error, "can't store or share the issued certificate, serving it from memory");
+            tracing::warn!(%path, %error, "cannot store or share the issued certificate, serving it from memory");
             self.resolver.set_error(self.slot, Some(error.to_string()));
         }
         Ok(())

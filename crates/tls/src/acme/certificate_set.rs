@@ -47,7 +47,7 @@ impl AcmeCertificateSet {
     ///
     /// # Errors
     ///
-    /// If a name is invalid or a folder can't be used, nothing changes.
+    /// If a name is invalid or a folder cannot be used, nothing changes.
     pub(crate) fn replace(&self, names: &[Vec<String>]) -> Result<(), Error> {
         let (first, others) = self.directories.split_first().ok_or(Error::NotConfigured { kind: Source::Acme })?;
         let mut used: HashSet<String> =

@@ -107,7 +107,7 @@ impl OrderClient<'_> {
             let digest = key_authorization_digest(&certificate)
                 .ok_or_else(|| Failure::from_local("the challenge certificate contains no key authorization"))?;
             peers.publish_challenge(name, digest).await.map_err(|error| {
-                Failure::transient(format!("can't share the ACME challenge with other machines: {error}"))
+                Failure::transient(format!("cannot share the ACME challenge with other machines: {error}"))
             })?;
         }
         Ok(self.resolver.challenges().serve(name, Arc::new(certificate)))

@@ -172,7 +172,7 @@ impl Peers for RedisPeers {
                     let mut renew = script.key(&key);
                     renew.arg(&holder).arg(LOCK_TTL.as_millis() as u64);
                     if let Err(error) = renew.invoke_async::<()>(&mut connection).await {
-                        tracing::debug!(%error, "can't renew the Redis lock of a certificate order, retrying");
+                        tracing::debug!(%error, "cannot renew the Redis lock of a certificate order, retrying");
                     }
                 }
             }
@@ -256,7 +256,7 @@ impl PeerLock for RedisLock {
         let mut release = release.key(&self.key);
         let released = release.arg(&self.holder).invoke_async::<()>(&mut self.connection.clone()).await;
         if let Err(error) = released {
-            tracing::debug!(%error, "can't release the Redis lock of a certificate order, it expires within 30 s");
+            tracing::debug!(%error, "cannot release the Redis lock of a certificate order, it expires within 30 s");
         }
     }
 }
@@ -270,7 +270,7 @@ impl Drop for RedisLock {
 fn serve_challenge(challenges: &Challenges, name: &str, digest: KeyAuthorizationDigest) {
     match challenges.serve_for_peer(name, digest) {
         Ok(()) => tracing::info!(name, "serving the ACME challenge of another machine"),
-        Err(error) => tracing::warn!(name, error, "can't serve the ACME challenge of another machine"),
+        Err(error) => tracing::warn!(name, error, "cannot serve the ACME challenge of another machine"),
     }
 }
 

@@ -69,7 +69,7 @@ impl CertificateStorage {
         let (pem, backoff) = match read.await {
             Ok(values) => values,
             Err(error) => {
-                tracing::debug!(%error, "can't read the certificate in the shared store, keeping the current one");
+                tracing::debug!(%error, "cannot read the certificate in the shared store, keeping the current one");
                 return StoredState::default();
             }
         };
@@ -99,7 +99,7 @@ impl CertificateStorage {
         if let Ok(Ok(Some(pem))) = spawn_blocking(move || folder.read(CERTIFICATE)).await
             && let Err(error) = self.share_certificate(&pem).await
         {
-            tracing::debug!(%error, "can't write the certificate to the shared store, retrying later");
+            tracing::debug!(%error, "cannot write the certificate to the shared store, retrying later");
         }
     }
 
@@ -140,7 +140,7 @@ impl CertificateStorage {
         let lock = spawn_blocking(move || folder.try_lock()).await.map_err(io::Error::other).flatten();
         let lock = lock.map_err(|error| {
             let path = self.folder.path().display();
-            io::Error::new(error.kind(), format!("can't lock certificate folder {path}: {error}"))
+            io::Error::new(error.kind(), format!("cannot lock certificate folder {path}: {error}"))
         })?;
         let Some(folder_lock) = lock else { return Ok(None) };
         let Some((peers, _)) = &self.peers else { return Ok(Some(OrderLock { _folder: folder_lock, peers: None })) };

@@ -48,7 +48,7 @@ impl TlsSettings {
     ///
     /// # Errors
     ///
-    /// Returns an error if a name can't be certified. The certificates stay as they are.
+    /// Returns an error if a name cannot be certified. The certificates stay as they are.
     pub(crate) fn apply_names(&self, certificates: &Certificates, reloaded: &Self) -> Result<(), rproxy_tls::Error> {
         let names = reloaded.domains.iter().map(|name| name.as_str().to_owned());
         if self.needs_restart_for_names(reloaded) {

@@ -39,7 +39,7 @@ pub(super) fn secret(path: &Path) -> io::Result<[u8; 16]> {
     loop {
         match fs::read(path).map(<[u8; 16]>::try_from) {
             Ok(Ok(secret)) => return Ok(secret),
-            // A corrupt secret. The entries that were stored with it can't be used.
+            // A corrupt secret. The entries that were stored with it cannot be used.
             Ok(Err(_)) => fs::remove_file(path)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),

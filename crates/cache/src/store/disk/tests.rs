@@ -142,7 +142,7 @@ fn rejects_a_cache_directory_that_cannot_be_created() {
     let file = folder.path().join("file");
     fs::write(&file, b"").unwrap();
     let error = DiskTier::open(&file, 1).unwrap_err();
-    assert!(error.to_string().contains("can't store responses in"), "{error}");
+    assert!(error.to_string().contains("cannot store responses in"), "{error}");
 }
 
 #[cfg(unix)]

@@ -1,13 +1,26 @@
 //! Explains how the proxy would process a request, without sending one.
 
+use std::convert::Infallible;
 use std::fmt::Write;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
-use http::{Method, Uri};
+use bytes::Bytes;
+use http::header::{HOST, LOCATION};
+use http::{Method, Request, Response, Uri};
+use http_body_util::Full;
+use rproxy_client_ip::PeerAddr;
+use rproxy_core::Rejection;
+use rproxy_request_guard::GuardBody;
 use rproxy_router::{Found, request_host};
+use rproxy_server::CloseConnection;
+use tower::{ServiceExt, service_fn};
 
+use crate::ErrorChain;
 use crate::config::Config;
 use crate::edge::layers;
 use crate::path_prefix::without_prefix;
+use crate::state::ProcessState;
 
 /// Explains how the proxy processes a path of the default site, or a URL of any site.
 ///
@@ -37,42 +50,131 @@ fn explain_url(config: &Config, method: &Method, target: &str) -> Result<String,
     let invalid = |reason: &str| format!("invalid URL {target:?}: {reason}");
     let uri: Uri = target.parse().map_err(|_| invalid("not a URL"))?;
     let table = config.route_table().map_err(|error| error.to_string())?;
+    let outcome = outcome(config, method, &uri).map_err(|reason| invalid(&reason))?;
     let path = uri.path().to_owned();
-    let request = http::Request::get(uri).body(()).map_err(|_| invalid("not a URL"))?;
+    let request = Request::get(uri).body(()).map_err(|_| invalid("not a URL"))?;
     let host = request_host(&request);
-    let (name, route, config) = match table.find(&host, method, &path) {
+    let mut text = format!("{target}\n");
+    // The layers of the process reject requests without a site, so that its path filter applies to them.
+    let config = match table.find(&host, method, &path) {
         Found::Route { site, route } => {
             let (name, routes, own) = match site.checked_sub(1).map(|site| &config.sites[site]) {
                 Some(site) => (site.name(), &site.routes, &site.config),
                 None => ("default".to_owned(), &config.default_routes, config),
             };
-            match route.map(|route| &routes[route]) {
-                Some(route) => (name, Some(route.route.to_string()), &route.config),
-                None => (name, None, own),
+            let route = route.map(|route| &routes[route]);
+            let shown = route.map(|route| route.route.to_string());
+            let _ = writeln!(text, "  site {name}");
+            let _ = writeln!(text, "  route {}", shown.as_deref().unwrap_or("none, the settings of the site apply"));
+            let config = route.map_or(own, |route| &route.config);
+            for layer in layers(config) {
+                let _ = writeln!(text, "  {layer}");
             }
+            config
         }
         Found::AmbiguousPath { .. } => {
-            return Ok(format!("{target}\n  rejected: servers can resolve the path to different routes (400)\n"));
+            text += "  no route: servers can resolve the path to different routes\n";
+            config
         }
-        _ => return Ok(format!("{target}\n  rejected: no site has the host {host} (404, or 421 over TLS)\n")),
+        _ => {
+            let _ = writeln!(text, "  no site has the host {host}");
+            config
+        }
     };
-    let mut text = format!("{target}\n  site {name}\n");
-    let _ = writeln!(text, "  route {}", route.as_deref().unwrap_or("none, the settings of the site apply"));
-    for layer in layers(config) {
-        let _ = writeln!(text, "  {layer}");
-    }
-    if let Some(redirect) = &config.routing.redirect {
-        let _ = writeln!(text, "  redirected to {redirect}");
-    }
-    if config.cache.enabled {
-        let served = if config.cache.paths.contains(&path) { "is served by" } else { "bypasses" };
-        let _ = writeln!(text, "the path {served} the cache");
-    }
     text += &explain_path(config, &path);
     let prefix = config.routing.strip_prefix.as_deref();
     if let Some(forwarded) = prefix.and_then(|prefix| without_prefix(request.uri(), prefix)) {
-        let _ = writeln!(text, "forwarded without the prefix, as {}", forwarded.path());
+        let _ = writeln!(text, "without the prefix, the path is {}", forwarded.path());
         text += &explain_path(config, forwarded.path());
     }
+    if let Outcome::Forwarded { .. } = outcome
+        && config.cache.enabled
+    {
+        let served = if config.cache.paths.contains(&path) { "is served by" } else { "bypasses" };
+        let _ = writeln!(text, "the path {served} the cache");
+    }
+    let _ = writeln!(text, "result: {outcome}");
+    if matches!(&outcome, Outcome::Rejected { reason, .. } if reason == "unknown_host") {
+        text += "  (over TLS, the status is 421)\n";
+    }
     Ok(text)
+}
+
+/// The action of the proxy on a request.
+#[derive(Debug)]
+enum Outcome {
+    Forwarded { target: String },
+    Rejected { status: u16, reason: String, closes: bool },
+    Redirected { status: u16, location: String },
+    Answered { status: u16 },
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Forwarded { target } => write!(f, "forwarded as {target}"),
+            Self::Rejected { reason, closes: true, .. } => write!(f, "the connection is closed ({reason})"),
+            Self::Rejected { status, reason, .. } => write!(f, "rejected with {status} ({reason})"),
+            Self::Redirected { status, location } => write!(f, "redirected with {status} to {location}"),
+            Self::Answered { status } => write!(f, "answered with {status}"),
+        }
+    }
+}
+
+/// Sends a request for the URL through the layers of the configuration, whose backends are replaced.
+///
+/// The layers therefore decide in their real order. Limits that depend on earlier requests are off.
+fn outcome(config: &Config, method: &Method, uri: &Uri) -> Result<Outcome, String> {
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let target = uri.path_and_query().map_or("/", |target| target.as_str());
+    let request = Request::builder()
+        .method(method)
+        .uri(if target.starts_with('/') { target.to_owned() } else { format!("/{target}") })
+        .header(HOST, host)
+        .extension(PeerAddr(([127, 0, 0, 1], 0).into()))
+        .body(Full::<Bytes>::default())
+        .map_err(|error| error.to_string())?;
+    let mut config = config.clone();
+    config.rate_limit.enabled = false;
+    let sites = config.sites.iter_mut().flat_map(|site| {
+        std::iter::once(&mut site.config).chain(site.routes.iter_mut().map(|route| &mut route.config))
+    });
+    sites
+        .chain(config.default_routes.iter_mut().map(|route| &mut route.config))
+        .for_each(|own| own.rate_limit.enabled = false);
+    let stack = ProcessState::without_files().stack(&config).map_err(|error| ErrorChain(&error).to_string())?;
+    let forwarded: Arc<Mutex<Option<String>>> = Arc::default();
+    let seen = Arc::clone(&forwarded);
+    let backend = service_fn(move |request: Request<GuardBody<Full<Bytes>>>| {
+        *seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(request.uri().to_string());
+        async { Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())) }
+    });
+    // In a separate thread, because a caller can be in another runtime.
+    let answered = thread::scope(|scope| {
+        let run = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let Ok(response) = runtime.block_on(async { stack.wrap(backend).oneshot(request).await });
+            Ok::<_, std::io::Error>(response.into_parts().0)
+        };
+        scope.spawn(run).join()
+    });
+    let head = match answered {
+        Ok(head) => head.map_err(|error| error.to_string())?,
+        Err(_) => return Err("a layer panicked".to_owned()),
+    };
+    let status = head.status.as_u16();
+    let location = head.headers.get(LOCATION).and_then(|location| location.to_str().ok());
+    Ok(match (head.extensions.get::<Rejection>(), location) {
+        (Some(rejection), _) => Outcome::Rejected {
+            status,
+            reason: rejection.reason().to_owned(),
+            closes: head.extensions.get::<CloseConnection>().is_some(),
+        },
+        (None, Some(location)) => Outcome::Redirected { status, location: location.to_owned() },
+        (None, None) => match forwarded.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(target) => Outcome::Forwarded { target },
+            None => Outcome::Answered { status },
+        },
+    })
 }

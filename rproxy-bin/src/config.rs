@@ -57,6 +57,7 @@ pub use self::settings::settings;
 pub(crate) use self::settings::{RENAMED, find};
 pub use self::sites::{RouteConfig, SiteConfig};
 pub use self::source::{Sources, ValueSource};
+pub(crate) use self::spelling::spelled;
 pub use crate::setting::{DefaultValue, Reload, Scope, Setting};
 pub use crate::values::balance::UpstreamBalance;
 pub use crate::values::choice::{
@@ -85,6 +86,7 @@ mod rules;
 mod settings;
 mod sites;
 mod source;
+mod spelling;
 mod strip_prefix;
 
 /// Returns the reason why a rule is violated.

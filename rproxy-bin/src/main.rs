@@ -38,7 +38,10 @@ fn main() -> ExitCode {
                 }
                 if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(cli::Error::EXIT_CODE) }
             }
-            Err(error) => exit_with_usage_error(&error),
+            Err(error) => {
+                eprintln!("{}", report.config().spell(&ErrorChain(&error).to_string()));
+                ExitCode::from(cli::Error::EXIT_CODE)
+            }
         },
         Ok(
             Command::Explain(text)
@@ -95,6 +98,8 @@ where
             return ExitCode::FAILURE;
         }
     };
+    // Messages name settings as the operator does.
+    let spelling = config.clone();
     let run = async {
         let mut run = pin!(run(config, signals));
         // The first poll starts the proxy; memory that only the start needed is returned.
@@ -114,7 +119,7 @@ where
             ExitCode::FAILURE
         }
         Err(error) => {
-            tracing::error!("{}", ErrorChain(&error));
+            tracing::error!("{}", spelling.spell(&ErrorChain(&error).to_string()));
             ExitCode::FAILURE
         }
     }

@@ -54,6 +54,7 @@ impl Preflight {
             let names = config.tls.acme_domains().iter().map(|name| name.as_str().to_owned());
             findings.extend(check_names(names.collect(), VALIDATION_PORT, listeners));
         }
+        findings.iter_mut().for_each(|finding| finding.spell(config));
         Self { findings }
     }
 
@@ -81,6 +82,12 @@ impl fmt::Display for Preflight {
 }
 
 impl Finding {
+    /// Names settings as the sources of the configuration do.
+    fn spell(&mut self, config: &Config) {
+        let (Self::Ok(text) | Self::Note(text) | Self::Problem(text)) = self;
+        *text = config.spell(text);
+    }
+
     fn text(&self) -> &str {
         match self {
             Self::Ok(text) | Self::Note(text) | Self::Problem(text) => text,
@@ -170,7 +177,7 @@ fn check_names(names: Vec<String>, port: u16, listeners: Option<Vec<TcpListener>
     let mut findings: Vec<_> = names
         .iter()
         .map(|name| {
-            vec![Finding::Problem(format!("{name} could not be checked within {} seconds", TOTAL_TIMEOUT.as_secs()))]
+            vec![Finding::Note(format!("{name} could not be checked within {} seconds", TOTAL_TIMEOUT.as_secs()))]
         })
         .collect();
     let deadline = Instant::now() + TOTAL_TIMEOUT;
@@ -185,7 +192,11 @@ fn check_names(names: Vec<String>, port: u16, listeners: Option<Vec<TcpListener>
 fn check_name(name: &str, port: u16, mark: Option<Mark>) -> Vec<Finding> {
     let addresses = match (name, port).to_socket_addrs() {
         Ok(addresses) => addresses,
-        Err(error) => return vec![Finding::Problem(format!("{name} does not resolve: {error}"))],
+        // A start and a reload accept the name as well: it can get its DNS record later.
+        Err(error) => {
+            let consequence = "the order of its certificate fails, and is retried, until it does";
+            return vec![Finding::Note(format!("{name} does not resolve: {error}; {consequence}"))];
+        }
     };
     let mut seen: Vec<SocketAddr> = Vec::new();
     for address in addresses {
@@ -325,10 +336,10 @@ mod tests {
     }
 
     #[test]
-    fn preflight_reports_unresolvable_name_as_a_problem() {
+    fn preflight_reports_unresolvable_name_as_a_note() {
         // RFC 6761 §6.4.
         let found = texts(&check_names(vec!["nowhere.invalid".to_owned()], 443, None));
-        assert!(found[0].starts_with("problem: nowhere.invalid"), "{found:?}");
+        assert!(found[0].starts_with("note: nowhere.invalid does not resolve: "), "{found:?}");
     }
 
     #[test]

@@ -1,11 +1,12 @@
-//! The rejections that the layers are known for: label values of metrics, and explanations for operators.
+//! The rejections of all layers: label values of metrics, and explanations for operators.
 //!
-//! Each concern declares those of its layer. Layers of other programs may reject for further reasons.
+//! Each file in `layers/` declares the rejections of its layer. Layers of other programs can have other reasons.
 
 use std::sync::LazyLock;
 
 use rproxy_core::Rejection;
 
+use crate::config::spelled;
 use crate::known_rejection::KnownRejection;
 use crate::layers;
 
@@ -26,20 +27,20 @@ pub(crate) fn explanation(rejection: &Rejection) -> Option<String> {
     let text = known.explanation?;
     let detail = rejection.detail().map(|detail| detail.as_str());
     // Operators write the backend without its scheme.
-    Some(filled(text, detail.map(|detail| detail.strip_prefix("http://").unwrap_or(detail))))
+    Some(spelled(&filled(text, detail.map(|detail| detail.strip_prefix("http://").unwrap_or(detail)))))
 }
 
-/// Returns the index of a rejection among the [logged](logged_count) ones, or `None` if the log does not mention it.
+/// Returns the index of a rejection among the rejections that are [logged](logged_count), or `None` if it is not one of them.
 pub(crate) fn logged_index(rejection: &Rejection) -> Option<usize> {
     all().filter(|known| known.is_logged).position(|known| known.is(rejection))
 }
 
-/// Returns the number of rejections that the log mentions.
+/// Returns the number of rejections that are logged.
 pub(crate) fn logged_count() -> usize {
     all().filter(|known| known.is_logged).count()
 }
 
-/// Returns the known reasons, each once.
+/// Returns the distinct reasons of all declared rejections.
 pub(crate) fn reasons() -> &'static [&'static str] {
     &REASONS
 }

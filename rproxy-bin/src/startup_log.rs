@@ -3,17 +3,44 @@
 use std::io;
 use std::time::Duration;
 
+use http::Uri;
 use rproxy_upstream::Backend;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::config::Config;
+use crate::config::{Config, spelled};
 use crate::observe::Metrics;
 
-/// Logs the version, the URL of the proxy, and its backends.
+/// Logs the version, the URL of the proxy, and its backends. Messages from now on name settings as `config` does.
+///
+/// The URL is that of the first site if no site serves the host of `url`.
 pub(crate) fn log_start(config: &Config, url: &str) {
+    config.spell_messages_of_process();
+    let url = served_url(config, url);
     let upstream = listed(&backends(config));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), %url, %upstream, "rproxy started");
+}
+
+/// Returns `url` with a host that a site serves.
+fn served_url(config: &Config, url: &str) -> String {
+    let site = config.sites.first().filter(|_| !config.has_default_site());
+    let (Some(site), Ok(table), Ok(uri)) = (site, config.route_table(), url.parse::<Uri>()) else {
+        return url.to_owned();
+    };
+    let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else { return url.to_owned() };
+    if table.site(authority.host()).is_some() {
+        return url.to_owned();
+    }
+    let hosts = config.sites.iter().flat_map(|site| &site.hosts);
+    let host = match hosts.clone().find(|host| !host.is_wildcard()) {
+        Some(host) => host.to_string(),
+        // A wildcard matches one label.
+        None => site.hosts.first().map_or_else(String::new, |host| format!("www.{}", host.name())),
+    };
+    match authority.port() {
+        Some(port) => format!("{scheme}://{host}:{port}"),
+        None => format!("{scheme}://{host}"),
+    }
 }
 
 /// Checks the backends some seconds after the start, unless the proxy has received a request.
@@ -36,7 +63,7 @@ async fn check_backends(backends: Vec<Backend>) {
         if let Ok((backend, Err(error))) = attempt {
             unreachable += 1;
             if unreachable <= MAX_WARNINGS {
-                tracing::warn!("{}", warning(&backend, &error));
+                tracing::warn!("{}", spelled(&warning(&backend, &error)));
             }
         }
     }
@@ -124,6 +151,27 @@ mod tests {
         assert!(default.contains("set RPROXY_UPSTREAM") && default.contains("`rproxy demo`"), "{default}");
         let other = warning(&parse("unix:/run/app.sock")[0], &refused);
         assert!(other.contains("unix:/run/app.sock") && !other.contains("demo"), "{other}");
+    }
+
+    #[test]
+    fn startup_url_has_a_host_that_a_site_serves() {
+        let site = |hosts: &str| format!("[[site]]\nhosts = \"{hosts}\"\n");
+        for (text, url, expected) in [
+            (String::new(), "http://localhost:8080", "http://localhost:8080"),
+            (site("a.example, b.example"), "http://localhost:8080", "http://a.example:8080"),
+            (site("a.example"), "https://localhost", "https://a.example"),
+            (site("a.example") + &site("localhost"), "http://localhost:8080", "http://localhost:8080"),
+            (site("*.example.org, a.example"), "http://localhost:80", "http://a.example:80"),
+            (site("*.example.org"), "http://[::1]:8080", "http://www.example.org:8080"),
+            (site("[2001:db8::1]"), "http://localhost:8080", "http://[2001:db8::1]:8080"),
+            ("upstream = \"a:1\"\n".to_owned() + &site("a.example"), "http://localhost:8080", "http://localhost:8080"),
+            (site("a.example"), "unix:/run/rproxy.sock", "unix:/run/rproxy.sock"),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("r.toml");
+            std::fs::write(&path, &text).unwrap();
+            assert_eq!(served_url(&Config::from_file(path).unwrap(), url), expected, "{text}");
+        }
     }
 
     #[test]

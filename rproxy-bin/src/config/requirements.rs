@@ -130,11 +130,11 @@ fn unmet_port(config: &Config, inherited: &[ListenAddr]) -> Option<UnmetRequirem
         setting: located(config, "listen"),
         is_port: true,
         problem: format!("{} cannot be bound: ports below 1024 need a privilege", denied.join(", ")),
-        fix: format!(
+        fix: config.spell(&format!(
             "sudo setcap cap_net_bind_service=+ep {}, or AmbientCapabilities=CAP_NET_BIND_SERVICE in a systemd unit, or \
              RPROXY_LISTEN='[::]:8443' RPROXY_HTTP_PORT=8080",
             shell_quoted(binary.as_os_str())
-        ),
+        )),
     })
 }
 

@@ -78,6 +78,10 @@ impl Sources {
         self
     }
 
+    pub(super) fn has_file(&self) -> bool {
+        self.file.is_some()
+    }
+
     pub(super) fn is_demo(&self) -> bool {
         self.demo.is_some()
     }

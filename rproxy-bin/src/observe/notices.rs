@@ -10,6 +10,7 @@ use rproxy_core::Rejection;
 use rproxy_forward_headers::has_forwarding_field;
 use rproxy_rate_limit::RateLimitDecision;
 
+use crate::config::spelled;
 use crate::log_throttle::LogThrottle;
 use crate::rejections;
 
@@ -87,7 +88,7 @@ impl Notices {
             }
         };
         if self.throttles.shared_quota.permit_at(Instant::now()).is_some() {
-            tracing::warn!(%peer, "{message}");
+            tracing::warn!(%peer, "{}", spelled(message));
         }
     }
 }

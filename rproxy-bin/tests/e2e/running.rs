@@ -133,7 +133,10 @@ fn warns_about_backends_that_do_not_accept_connections() {
     let proxy = Proxy::run(&["--config", file.to_str().unwrap()], &[]);
     for backend in [&*format!("http://{refused}"), missing] {
         let line = proxy.wait_for_log(&format!("backend {backend} does not accept connections: "));
-        assert!(line.contains(" WARN ") && line.contains("start the backend, or set RPROXY_UPSTREAM"), "{line}");
+        assert!(
+            line.contains(" WARN ") && line.contains("start the backend, or set upstream, or the upstream of its"),
+            "{line}"
+        );
     }
     assert_eq!(proxy.log().matches("does not accept").count(), 2, "{}", proxy.log());
     assert!(!proxy.log().contains("all backends"), "{}", proxy.log());

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::process::Command;
 
 use crate::support::upstream::{ok, responding};
 use crate::support::{Proxy, Response, request};
@@ -20,6 +21,101 @@ fn backend(name: &'static str) -> SocketAddr {
 fn send(proxy: &Proxy, method: &str, host: &str, target: &str) -> Response {
     let head = format!("{method} {target} HTTP/1.1\r\nhost: {host}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
     request(proxy.address, &head)
+}
+
+#[test]
+fn explain_predicts_the_response_of_the_running_proxy() {
+    let upstream = backend("site");
+    let site = format!(
+        r#"
+        [[site]]
+        hosts = ["a.example"]
+        upstream = "{upstream}"
+        blocked_paths = "default,/private/**"
+          [[site.route]]
+          paths = ["/static/**"]
+          cache_enabled = false
+          [[site.route]]
+          paths = ["/admin/**"]
+          [[site.route]]
+          paths = ["/old/**"]
+          redirect = "https://b.example"
+          [[site.route]]
+          paths = ["/api/**"]
+          strip_prefix = "/api"
+          [[site.route]]
+          paths = ["/open/**"]
+          filter_enabled = false
+          [[site.route]]
+          paths = ["/shadow/**"]
+          filter_log_only = true
+          [[site.route]]
+          paths = ["/strict/**"]
+          filter_strict = true
+          filter_status = "403"
+        "#
+    );
+    for top in ["", &format!("upstream = \"{upstream}\"\n")] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rproxy.toml");
+        fs::write(&path, format!("listen = \"127.0.0.1:0\"\naccess_log = \"text\"\n{top}{site}")).unwrap();
+        let file = path.to_str().unwrap();
+        let proxy = Proxy::run(&["--config", file], &[]);
+        let mut number = 0;
+        for host in ["a.example", "unknown.example", "[]", "[::1]a", "[::1]"] {
+            for path in [
+                "/",
+                "/.env",
+                "/private/x",
+                "/static/x",
+                "/static/..%2fadmin/x",
+                "/static/..%2fadmin/.env",
+                "/old/x",
+                "/old/.env",
+                "/api/x",
+                "/api/.env",
+                "/%61pi/x",
+                "/api%2f..%2fapi/x",
+                "/open/.env",
+                "/shadow/.env",
+                "/strict//x",
+                "/strict/.env",
+            ] {
+                number += 1;
+                let target = format!("{path}?number={number};");
+                let url = format!("http://{host}{target}");
+                let explained = Command::new(env!("CARGO_BIN_EXE_rproxy"))
+                    .args(["--config", file, "explain", &url])
+                    .env_clear()
+                    .output()
+                    .unwrap();
+                let text = String::from_utf8(explained.stdout).unwrap();
+                let result = text.lines().find_map(|line| line.strip_prefix("result: ")).expect(&url).to_owned();
+                let response = send(&proxy, "GET", host, &target);
+                let line = proxy.wait_for_output(&format!("number={number};"));
+                let reason = line.split(' ').find_map(|word| word.strip_prefix("refused="));
+                let status = response.status;
+                let expected = match (reason, response.header("location")) {
+                    (Some(reason), _) => format!("rejected with {status} ({reason})"),
+                    (None, Some(location)) => format!("redirected with {status} to {location}"),
+                    (None, None) => format!("forwarded as {}", response.body.split(' ').nth(1).unwrap_or_default()),
+                };
+                assert_eq!(result, expected, "{url} {text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn startup_log_has_the_url_of_the_first_site_without_a_default_site() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rproxy.toml");
+    let text = format!("[[site]]\nhosts = [\"*.a.example\", \"b.example\"]\nupstream = \"{}\"\n", backend("site"));
+    fs::write(&path, text).unwrap();
+    let proxy = Proxy::run(&["--config", path.to_str().unwrap(), "--listen", "127.0.0.1:0"], &[]);
+    let url = format!("url=http://b.example:{} ", proxy.address.port());
+    proxy.wait_for_log(&url);
+    assert_eq!(send(&proxy, "GET", "b.example", "/").status, 200);
 }
 
 #[test]

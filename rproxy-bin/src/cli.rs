@@ -17,7 +17,8 @@ use http::Method;
 use crate::config::{self, Config, ConfigError, DefaultValue, RENAMED, Report, Setting, Sources, settings};
 use crate::explain::explain;
 use crate::man_page;
-use crate::trust::{Action, Place, Trust, TrustError};
+use crate::shell::shell_quoted;
+use crate::trust::{Action, CaOwner, Place, Trust, TrustError};
 
 /// A parsed command of the `rproxy` binary.
 #[derive(Clone, Debug)]
@@ -82,6 +83,7 @@ where
 {
     let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
     let env: Vec<(OsString, OsString)> = env.into_iter().collect();
+    let words: Vec<String> = args.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     let matches = match command().try_get_matches_from(args) {
         Ok(matches) => matches,
         Err(error) => {
@@ -89,10 +91,18 @@ where
             return match error.kind() {
                 clap::error::ErrorKind::DisplayHelp => Ok(Command::Help(text)),
                 clap::error::ErrorKind::DisplayVersion => Ok(Command::Version(text)),
-                _ => Err(Error::Usage(text.trim_end().to_owned())),
+                _ => Err(Error::Usage(with_near_miss(&error, text.trim_end(), &words))),
             };
         }
     };
+    if let Some((name, subcommand)) = matches.subcommand()
+        && name != DEMO
+        && subcommand.get_flag(CHECK)
+    {
+        return Err(Error::Usage(format!(
+            "error: the command {name} does not accept --check; to validate a configuration, run: rproxy --config FILE --check"
+        )));
+    }
     match matches.subcommand() {
         Some((HELP, help)) => match (help.get_flag(ALL), help.get_one::<String>(TOPIC)) {
             (true, _) => Ok(Command::Help(help::all())),
@@ -126,8 +136,16 @@ where
                 (_, true) => Action::Remove(place),
                 _ => Action::Explain,
             };
-            let folders = [config.tls.cache_dir.clone(), state_directory(&env)];
-            Ok(Command::Trust(Trust::new(folders.iter().map(PathBuf::as_path), action)?))
+            let file = trust.get_one::<OsString>(CONFIG).map(PathBuf::from);
+            // A named configuration never means the authority of the demo.
+            let is_named = file.is_some()
+                || config.tls.local
+                || config.value_source("tls_cache_dir") != config::ValueSource::Default;
+            let demo = (!is_named).then(|| state_directory(&env));
+            let folders: Vec<_> = std::iter::once((&*config.tls.cache_dir, CaOwner::Proxy(file)))
+                .chain(demo.as_deref().map(|folder| (folder, CaOwner::Demo)))
+                .collect();
+            Ok(Command::Trust(Trust::new(folders, action)?))
         }
         Some((DEMO, demo)) => {
             if demo.contains_id("upstream") {
@@ -150,6 +168,32 @@ pub fn may_run_proxy(args: &[OsString]) -> bool {
     const OTHERS: [&str; 11] =
         [EXPLAIN, TRUST, REFERENCE, COMPLETIONS, MANUAL, HELP, "--check", "--help", "-h", "--version", "-V"];
     !args.iter().skip(1).any(|argument| OTHERS.iter().any(|other| argument == other))
+}
+
+/// Adds the command line that a user of another server probably means to a usage error.
+fn with_near_miss(error: &clap::Error, text: &str, words: &[String]) -> String {
+    use clap::error::{ContextKind, ContextValue};
+    let wrong = [ContextKind::InvalidSubcommand, ContextKind::InvalidArg].into_iter().find_map(|kind| error.get(kind));
+    let Some(ContextValue::String(wrong)) = wrong else { return text.to_owned() };
+    let is_file = |word: &&String| word.ends_with(".toml") || word.ends_with(".conf");
+    let file = words.iter().find(is_file).map_or_else(|| "FILE".to_owned(), |file| shell_quoted(OsStr::new(file)));
+    let advice = match wrong.as_str() {
+        "check" | "validate" | "test" | "configtest" | "-t" => {
+            format!("to validate a configuration, run: rproxy --config {file} --check")
+        }
+        "run" | "start" | "serve" => format!("to run the proxy, run: rproxy --config {file}"),
+        "reload" => {
+            "to reload the configuration, send SIGHUP to the process, or run: systemctl reload rproxy".to_owned()
+        }
+        "version" => "to print the version, run: rproxy --version".to_owned(),
+        word if is_file(&&word.to_owned()) => format!("to read this configuration file, run: rproxy --config {file}"),
+        _ => return text.to_owned(),
+    };
+    // Without the suggestion of a name that happens to be similar.
+    let lines = text.lines().filter(|line| !line.trim_start().starts_with("tip:"));
+    let text = lines.collect::<Vec<_>>().join("\n").replace("\n\n\n", "\n\n");
+    let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
+    format!("{first}; {advice}\n{rest}")
 }
 
 const DEMO: &str = "demo";

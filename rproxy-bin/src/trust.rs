@@ -4,6 +4,7 @@ mod nss;
 
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::fmt::Write;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -109,6 +110,38 @@ pub enum Place {
 pub struct Trust {
     ca: PathBuf,
     action: Action,
+    owner: CaOwner,
+}
+
+/// The program that issues certificates from a local certificate authority.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CaOwner {
+    /// `rproxy demo`, whose authority is in the state directory of the user.
+    Demo,
+    /// A proxy with this configuration file, or one that the environment or the command line configures.
+    Proxy(Option<PathBuf>),
+}
+
+/// Formats the owner as the object of a sentence.
+impl fmt::Display for CaOwner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Demo => f.write_str("rproxy demo"),
+            Self::Proxy(Some(file)) => write!(f, "the configuration {}", file.display()),
+            Self::Proxy(None) => f.write_str("a configuration without a file"),
+        }
+    }
+}
+
+impl CaOwner {
+    /// Returns the command that trusts the authority of this owner.
+    fn command(&self) -> String {
+        match self {
+            Self::Proxy(Some(file)) => format!("rproxy trust --config {}", shell_quoted(file.as_os_str())),
+            Self::Proxy(None) | Self::Demo => "rproxy trust".to_owned(),
+        }
+    }
 }
 
 /// The error of a failed `rproxy trust` command.
@@ -147,17 +180,20 @@ pub enum TrustError {
 
 impl Trust {
     /// Creates the command for the local certificate authority in the first directory that contains a certificate
-    /// authority.
+    /// authority, each with the owner of the directory.
     ///
     /// # Errors
     ///
     /// Returns an error if none of them contains one.
-    pub fn new<'a>(folders: impl IntoIterator<Item = &'a Path> + Clone, action: Action) -> Result<Self, TrustError> {
-        let mut places = folders.clone().into_iter().map(|folder| folder.join("local/ca.pem"));
-        match places.find(|ca| ca.is_file()) {
-            Some(ca) => Ok(Self { ca, action }),
+    pub fn new<'a>(
+        folders: impl IntoIterator<Item = (&'a Path, CaOwner)> + Clone,
+        action: Action,
+    ) -> Result<Self, TrustError> {
+        let places = folders.clone().into_iter().map(|(folder, owner)| (folder.join("local/ca.pem"), owner));
+        match { places }.find(|(ca, _)| ca.is_file()) {
+            Some((ca, owner)) => Ok(Self { ca, action, owner }),
             None => {
-                let folders: Vec<_> = folders.into_iter().map(|folder| folder.display().to_string()).collect();
+                let folders: Vec<_> = folders.into_iter().map(|(folder, _)| folder.display().to_string()).collect();
                 Err(TrustError::NoAuthority(folders.join(" or ")))
             }
         }
@@ -194,7 +230,7 @@ impl Trust {
         };
         commands.iter().try_for_each(|words| run(words))?;
         let done = if is_removal { "no longer trusts" } else { "trusts" };
-        Ok(format!("{subject} {done} {}.\n", self.ca.display()))
+        Ok(format!("{subject} {done} {}, the authority of {}.\n", self.ca.display(), self.owner))
     }
 
     fn explanation(
@@ -204,7 +240,12 @@ impl Trust {
         path: &OsStr,
         is_root: bool,
     ) -> String {
-        let mut text = format!("The certificate of the local authority is {}.\n", self.ca.display());
+        let (owner, command) = (&self.owner, self.owner.command());
+        let mut text = format!("The certificate of the local authority of {owner} is {}.\n", self.ca.display());
+        if self.owner == CaOwner::Demo {
+            text.push_str("For the authority of a configuration, run: rproxy trust --config FILE\n");
+        }
+        text.push('\n');
         match store {
             Some(store) => {
                 text.push_str("To trust the certificate on this machine, run:\n\n");
@@ -212,7 +253,7 @@ impl Trust {
                     let sudo = if is_root { "" } else { "sudo " };
                     let _ = writeln!(text, "    {sudo}{}", shell_line(&words));
                 }
-                text.push_str("\n`rproxy trust --install` runs these commands, `rproxy trust --remove` reverts them.\n");
+                let _ = writeln!(text, "\n`{command} --install` runs these commands, `{command} --remove` reverts them.");
             }
             None => text.push_str("No known tool for certificate authorities is installed. Add this PEM file to the trust store by hand.\n"),
         }
@@ -223,8 +264,9 @@ impl Trust {
         for words in database.install(&self.ca) {
             let _ = writeln!(text, "    {}", shell_line(&words));
         }
-        text.push_str(
-            "\n`rproxy trust --install --browser` runs these commands, `rproxy trust --remove --browser` reverts them.\n",
+        let _ = writeln!(
+            text,
+            "\n`{command} --install --browser` runs these commands, `{command} --remove --browser` reverts them."
         );
         if !nss::has_certutil(path) {
             let _ = writeln!(text, "certutil is not installed: {}.", nss::PACKAGES);
@@ -306,11 +348,12 @@ mod tests {
     fn trust_explanation_contains_commands_to_paste() {
         let folder = tempfile::tempdir().unwrap();
         let none = Path::new("/nonexistent");
-        let missing = Trust::new([none, folder.path()], Action::Explain).unwrap_err().to_string();
+        let folders = [(none, CaOwner::Proxy(Some("my r.toml".into()))), (folder.path(), CaOwner::Demo)];
+        let missing = Trust::new(folders.clone(), Action::Explain).unwrap_err().to_string();
         assert!(missing.contains("/nonexistent or "), "{missing}");
         std::fs::create_dir(folder.path().join("local")).unwrap();
         std::fs::write(folder.path().join("local/ca.pem"), "").unwrap();
-        let trust = Trust::new([none, folder.path()], Action::Explain).unwrap();
+        let trust = Trust::new(folders, Action::Explain).unwrap();
         let empty = OsStr::new("");
         let text = trust.explanation(Some(TrustStore::UpdateCaTrust), None, empty, false);
         assert!(
@@ -318,6 +361,15 @@ mod tests {
             "{text}"
         );
         assert!(!trust.explanation(Some(TrustStore::UpdateCaTrust), None, empty, true).contains("sudo"));
+        assert!(text.starts_with("The certificate of the local authority of rproxy demo is "), "{text}");
+        assert!(
+            text.contains("run: rproxy trust --config FILE\n") && text.contains("`rproxy trust --install`"),
+            "{text}"
+        );
+        let own = Trust { owner: CaOwner::Proxy(Some("my r.toml".into())), ..trust.clone() };
+        let text = own.explanation(Some(TrustStore::UpdateCaTrust), None, empty, false);
+        assert!(text.contains("of the configuration my r.toml is ") && !text.contains("demo"), "{text}");
+        assert!(text.contains("`rproxy trust --config 'my r.toml' --remove`"), "{text}");
         let database = NssDatabase::of_home(Some(folder.path().into())).unwrap();
         let text = trust.explanation(None, Some(&database), empty, true);
         for part in ["\n    certutil -N ", "\n    certutil -A ", "libnss3-tools (Debian", "nss-tools (Fedora)"] {

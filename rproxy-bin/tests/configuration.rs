@@ -335,8 +335,12 @@ fn reports_all_configuration_problems_in_the_order_of_the_sources() {
                 "{path}:2: listen: bad listen address \"127.0.0.1\": no port; accepted: comma-separated \
                  ADDRESS:PORT, [IPV6]:PORT, :PORT or unix:/path"
             ),
-            &*format!("{path}:3: hsts: string values must be quoted, expected literal string"),
-            &*format!("{path}:4: rate_burst: unexpected key or value, expected newline, `#`"),
+            &*format!(
+                "{path}:3: hsts: string values must be quoted, expected literal string; write the value in quotes: hsts = \"...\""
+            ),
+            &*format!(
+                "{path}:4: rate_burst: unexpected key or value, expected newline, `#`; write the value in quotes: rate_burst = \"...\""
+            ),
             &*format!("{path}:5: unknown setting \"rate-limit\", did you mean \"rate_limit\"?"),
             &*format!("{path}:7: workers: duplicate key"),
             &*format!(
@@ -881,22 +885,74 @@ fn check_reports_preflight_results() {
     ];
     let checked = binary(&["--check"], &env);
     let out = String::from_utf8(checked.stdout).unwrap();
-    assert_eq!(checked.status.code(), Some(2), "a problem is in the exit status");
-    assert!(
-        out.starts_with(&format!("# rproxy {}: the configuration has a problem", env!("CARGO_PKG_VERSION"))),
-        "{out}"
-    );
+    // A start and a reload accept the name, too.
+    assert_eq!(checked.status.code(), Some(0), "{out}");
     let quiet = binary(&["--check", "--quiet"], &env);
-    assert_eq!((quiet.status.code(), quiet.stdout.len()), (Some(2), 0));
-    assert!(String::from_utf8(quiet.stderr).unwrap().starts_with("nowhere.invalid"));
+    assert_eq!((quiet.status.code(), quiet.stdout.len(), quiet.stderr.len()), (Some(0), 0, 0));
     let (config, preflight) = out.split_once("\n# Preflight").unwrap();
     assert!(preflight.contains(&format!("ok: {} can be created in", certs.display())), "{out}");
     assert!(preflight.contains("ok: 127.0.0.1:0 can be bound"), "{out}");
-    assert!(preflight.contains("problem: nowhere.invalid"), "{out}");
+    assert!(preflight.contains("note: nowhere.invalid does not resolve: "), "{out}");
     assert!(!certs.exists(), "creates no directory");
     assert!(toml::from_str::<toml::Table>(&out).is_ok(), "the output is still a valid file");
     assert!(config.contains("tls_domains = \"nowhere.invalid\""));
     assert!(!String::from_utf8(binary(&["--check"], &[]).stdout).unwrap().contains("Preflight"));
+
+    let unusable = file("tls_local = true\nlisten = \"127.0.0.1:0\"\ntls_cache_dir = \"/dev/null/certs\"\n");
+    let args = ["--config", unusable.path_str(), "--check"];
+    let checked = binary(&args, &[]);
+    let out = String::from_utf8(checked.stdout).unwrap();
+    assert_eq!(checked.status.code(), Some(2), "a problem is in the exit status");
+    let verdict = format!("# rproxy {}: the configuration has a problem", env!("CARGO_PKG_VERSION"));
+    assert!(out.starts_with(&verdict), "{out}");
+    let quiet = binary(&[&args[..], &["--quiet"]].concat(), &[]);
+    assert_eq!((quiet.status.code(), quiet.stdout.len()), (Some(2), 0));
+    let error = String::from_utf8(quiet.stderr).unwrap();
+    assert!(
+        error.starts_with(&format!("{}:3: tls_cache_dir: /dev/null is not a directory", unusable.path_str())),
+        "{error}"
+    );
+    assert!(!error.contains("RPROXY_"), "{error}");
+}
+
+#[test]
+fn startup_error_names_the_setting_as_its_source_does() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = taken.local_addr().unwrap().to_string();
+    let config = file(&format!("upstream = \"127.0.0.1:9\"\nlisten = \"{listen}\"\n"));
+    let in_file = format!("{}:2: listen: ", config.path_str());
+    for (args, env, name, short) in [
+        (&["--config", config.path_str()][..], &[][..], &*in_file, "set listen to"),
+        (&["--listen", &listen], &[], "--listen: ", "set --listen to"),
+        (&[], &[("RPROXY_LISTEN", &*listen)], "RPROXY_LISTEN: ", "set RPROXY_LISTEN to"),
+    ] {
+        let output = binary(args, env);
+        assert_eq!(output.status.code(), Some(1));
+        let error = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert!(error.contains(&format!("{name}cannot listen on {listen}")) && error.contains(short), "{error}");
+    }
+}
+
+#[test]
+fn near_miss_of_a_command_names_the_command_line() {
+    for (args, advice) in [
+        (&["check"][..], "to validate a configuration, run: rproxy --config FILE --check"),
+        (&["check", "my.toml"], "to validate a configuration, run: rproxy --config my.toml --check"),
+        (&["--config", "my.toml", "validate"], "to validate a configuration, run: rproxy --config my.toml --check"),
+        (&["run"], "to run the proxy, run: rproxy --config FILE"),
+        (&["run", "my.toml"], "to run the proxy, run: rproxy --config my.toml"),
+        (&["my.toml"], "to read this configuration file, run: rproxy --config my.toml"),
+        (&["reload"], "to reload the configuration, send SIGHUP to the process"),
+        (&["version"], "to print the version, run: rproxy --version"),
+        (&["trust", "--check"], "the command trust does not accept --check"),
+        (&["explain", "--check", "/"], "the command explain does not accept --check"),
+    ] {
+        let output = binary(args, &[]);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(error.lines().next().unwrap().contains(advice), "{args:?}: {error}");
+        assert!(!error.contains("tip:"), "{error}");
+    }
 }
 
 #[test]
@@ -916,7 +972,19 @@ fn trust_command_prints_or_runs_system_commands() {
     assert_eq!(none.status.code(), Some(2));
     assert!(String::from_utf8(none.stderr).unwrap().contains("no local certificate authority in"));
 
+    // Without a configuration, the authority of the demo.
+    let demo = home.join(".local/state/rproxy");
+    rproxy_tls::Certificates::builder().local(rproxy_tls::LocalCa::new(&demo)).build().unwrap();
+    let text = String::from_utf8(binary(&["trust"], &env[1..]).stdout).unwrap();
+    assert!(text.starts_with("The certificate of the local authority of rproxy demo is "), "{text}");
+    // A named configuration never means the authority of the demo.
+    let named = file(&format!("tls_local = true\ntls_cache_dir = \"{certs}\"\n"));
+    assert_eq!(binary(&["trust", "--config", named.path_str()], &env[1..]).status.code(), Some(2));
+    assert_eq!(binary(&["trust"], &env).status.code(), Some(2));
+
     rproxy_tls::Certificates::builder().local(rproxy_tls::LocalCa::new(folder.path())).build().unwrap();
+    let text = String::from_utf8(binary(&["trust", "--config", named.path_str()], &env[1..]).stdout).unwrap();
+    assert!(text.contains(&format!("`rproxy trust --config {} --install`", named.path_str())), "{text}");
     let text = String::from_utf8(binary(&["trust"], &env).stdout).unwrap();
     let ca = folder.path().join("local/ca.pem");
     let install = format!("install -m 0644 {} /usr/local/share/ca-certificates/rproxy-local.crt", ca.display());

@@ -28,7 +28,10 @@ fn parse(path: &Path, text: &str, declared: &mut Declarations, problems: &mut Ve
         let mut message = error.message().replace('\n', ", ");
         // Shows the key but never the value, which may be a secret.
         if let Some(key) = lines.key(text, line) {
-            message = format!("{key}: {message}");
+            message = match !message.starts_with("duplicate key") && lines.has_bare_text(text, line) {
+                true => format!("{key}: {message}; write the value in quotes: {key} = \"...\""),
+                false => format!("{key}: {message}"),
+            };
         }
         let problem = Problem::Syntax { path: path.to_owned(), line, message };
         // The parser may report an invalid line more than once.
@@ -154,8 +157,12 @@ impl Reader<'_> {
         let name: &str = key.get_ref();
         let location = source.locate(name);
         let problem = match (settings::find(name), value.get_ref()) {
-            (None, DeValue::Table(_)) => {
-                Problem::Unknown { location, hint: "tables are [[site]], [[site.route]] and [[route]]".to_owned() }
+            // A list of routes is a setting, too.
+            (found, value) if is_table(value) && found.is_none_or(|setting| setting.key == "routes") => {
+                Problem::Unknown { location, hint: table_hint(name, scope) }
+            }
+            (None, _) if structure_hint(name, scope).is_some() => {
+                Problem::Unknown { location, hint: structure_hint(name, scope).unwrap_or_default() }
             }
             (None, _) => Problem::Unknown { location, hint: settings::hint(name, &source) },
             (Some(setting), _) if setting.scope < scope => Problem::WrongScope { location, scope: setting.scope },
@@ -167,6 +174,42 @@ impl Reader<'_> {
         self.problems.push(problem);
         None
     }
+}
+
+/// Returns whether a value is a table or an array of tables.
+fn is_table(value: &DeValue<'_>) -> bool {
+    match value {
+        DeValue::Table(_) => true,
+        DeValue::Array(array) => array.iter().any(|entry| entry.get_ref().is_table()),
+        _ => false,
+    }
+}
+
+/// Returns a suggestion for a table with an unknown name.
+fn table_hint(name: &str, scope: Scope) -> String {
+    let near = match (name, scope) {
+        ("sites" | "server" | "servers" | "host" | "hosts" | "vhost", Scope::Process) => "[[site]]",
+        ("routes" | "location" | "locations", Scope::Process) => "[[route]]",
+        ("routes" | "location" | "locations", Scope::Site) => "[[site.route]]",
+        _ => return "tables are [[site]], [[site.route]] and [[route]]".to_owned(),
+    };
+    format!("did you mean {near}?")
+}
+
+/// Returns a suggestion for a name that is near to a key of another kind than a setting.
+fn structure_hint(name: &str, scope: Scope) -> Option<String> {
+    let key = match name {
+        "host" | "hosts" | "domain" | "domains" | "server_name" | "server_names" => "hosts",
+        "path" | "paths" => "paths",
+        "method" | "methods" => "methods",
+        _ => return None,
+    };
+    Some(match (key, scope) {
+        ("hosts", Scope::Site) | ("paths" | "methods", Scope::Route) => format!("did you mean {key:?}?"),
+        ("hosts", _) => "the hosts of a site are in [[site]]: hosts = [\"example.org\"]".to_owned(),
+        (_, Scope::Site) => format!("{key} belong in [[site.route]]"),
+        _ => format!("{key} belong in [[route]] or [[site.route]]"),
+    })
 }
 
 /// Returns a TOML value as the text of an environment variable, so that all sources share their parsers.
@@ -199,6 +242,13 @@ impl Lines {
         self.0.partition_point(|start| *start <= offset)
     }
 
+    /// Returns whether the value that a line assigns is text without quotes.
+    fn has_bare_text(&self, text: &str, line: usize) -> bool {
+        let line = line.checked_sub(1).and_then(|line| text.get(*self.0.get(line)?..)?.lines().next());
+        let Some((_, value)) = line.and_then(|line| line.split_once('=')) else { return false };
+        value.trim_start().starts_with(|first: char| !matches!(first, '"' | '\'' | '[' | '{' | '#'))
+    }
+
     /// Returns the key that a line assigns, if any.
     fn key<'t>(&self, text: &'t str, line: usize) -> Option<&'t str> {
         let start = *self.0.get(line.checked_sub(1)?)?;
@@ -228,7 +278,50 @@ mod tests {
         let mut problems = Vec::new();
         parse(Path::new("r.toml"), "acme_eab_hmac_key = hush\n", &mut Declarations::default(), &mut problems);
         let messages: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        assert_eq!(messages, ["r.toml:1: acme_eab_hmac_key: string values must be quoted, expected literal string"],);
+        assert_eq!(
+            messages,
+            ["r.toml:1: acme_eab_hmac_key: string values must be quoted, expected literal string; write the value in \
+                 quotes: acme_eab_hmac_key = \"...\""],
+        );
+    }
+
+    #[test]
+    fn near_misses_name_the_right_table_key_or_quotes() {
+        for (text, line, expected) in [
+            ("[[sites]]\nhosts = \"a\"", 1, "unknown setting \"sites\", did you mean [[site]]?"),
+            ("[[routes]]\npaths = \"/a\"", 1, "unknown setting \"routes\", did you mean [[route]]?"),
+            ("[sites]\nhosts = \"a\"", 1, "unknown setting \"sites\", did you mean [[site]]?"),
+            (
+                "[[site]]\nhosts = \"a\"\n[[site.routes]]\npaths = \"/a\"",
+                3,
+                "unknown setting \"routes\", did you mean [[site.route]]?",
+            ),
+            ("[[site]]\nhost = \"a\"", 2, "unknown setting \"host\", did you mean \"hosts\"?"),
+            (
+                "[[site]]\nhosts = \"a\"\n[[site.route]]\npath = \"/a\"",
+                4,
+                "unknown setting \"path\", did you mean \"paths\"?",
+            ),
+            ("[[site]]\npaths = \"/a\"", 2, "unknown setting \"paths\", paths belong in [[site.route]]"),
+            (
+                "hosts = \"a\"",
+                1,
+                "unknown setting \"hosts\", the hosts of a site are in [[site]]: hosts = [\"example.org\"]",
+            ),
+            ("[tls]\ncert = \"a\"", 1, "unknown setting \"tls\", tables are [[site]], [[site.route]] and [[route]]"),
+            ("listen = 127.0.0.1:80", 1, "; write the value in quotes: listen = \"...\""),
+            ("upstream = localhost:3000", 1, "; write the value in quotes: upstream = \"...\""),
+            ("body_timeout = 30s # seconds", 1, "; write the value in quotes: body_timeout = \"...\""),
+        ] {
+            let mut problems = Vec::new();
+            parse(Path::new("r.toml"), text, &mut Declarations::default(), &mut problems);
+            let messages: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            let start = format!("r.toml:{line}: ");
+            assert!(
+                messages.iter().any(|message| message.starts_with(&start) && message.ends_with(expected)),
+                "{messages:?}"
+            );
+        }
     }
 
     proptest! {

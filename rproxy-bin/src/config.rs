@@ -317,6 +317,11 @@ impl Config {
         }
     }
 
+    /// Returns the configuration file, if any.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.sources.file_path()
+    }
+
     /// Returns whether the defaults are those of the demo.
     pub(crate) fn is_demo(&self) -> bool {
         self.sources.is_demo()

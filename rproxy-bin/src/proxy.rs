@@ -36,6 +36,7 @@ use crate::reload::ServiceSlot;
 use crate::run::RunError;
 use crate::startup_advice;
 use crate::startup_log;
+use crate::trust::CaOwner;
 use crate::state::{ConfiguredState, Name, PlannedStack, ProcessState};
 
 /// A function that replaces the services that depend on the configuration.
@@ -149,7 +150,8 @@ impl Proxy {
             tracing::info!(%address, "listening for plain HTTP, redirecting to HTTPS");
         }
         if let Some(ca) = proxy.local_ca() {
-            tracing::info!(ca = %ca.display(), "using certificates of the local authority; run `rproxy trust` to see how to trust the authority");
+            let command = CaOwner::of(&proxy.started).command();
+            tracing::info!(ca = %ca.display(), "using certificates of the local authority; run `{command}` to see how to trust the authority");
         }
         if let Some(certificates) = &proxy.certificates {
             tokio::spawn(certificates.clone().run());

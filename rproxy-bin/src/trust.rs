@@ -13,6 +13,7 @@ use std::process::{Command, ExitStatus};
 use rustix::process::geteuid;
 
 use self::nss::NssDatabase;
+use crate::config::Config;
 use crate::shell::shell_quoted;
 
 /// The tool that manages trusted certificate authorities on this system.
@@ -135,8 +136,16 @@ impl fmt::Display for CaOwner {
 }
 
 impl CaOwner {
+    /// Returns the owner of the authority that a process with this configuration uses.
+    pub(crate) fn of(config: &Config) -> Self {
+        match config.is_demo() {
+            true => Self::Demo,
+            false => Self::Proxy(config.file().map(Path::to_owned)),
+        }
+    }
+
     /// Returns the command that trusts the authority of this owner.
-    fn command(&self) -> String {
+    pub(crate) fn command(&self) -> String {
         match self {
             Self::Proxy(Some(file)) => format!("rproxy trust --config {}", shell_quoted(file.as_os_str())),
             Self::Proxy(None) | Self::Demo => "rproxy trust".to_owned(),

@@ -66,7 +66,7 @@ impl BodyDecoder {
     ///
     /// # Errors
     ///
-    /// If the chunked coding is invalid or exceeds a limit. The connection can't be used any more.
+    /// If the chunked coding is invalid or exceeds a limit. The connection cannot be used any more.
     pub fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Frame<Bytes>>, InvalidBody> {
         match &mut self.0 {
             State::Ended => Ok(None),

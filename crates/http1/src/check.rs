@@ -8,7 +8,7 @@ use crate::{HeadLimits, RequestBodyFraming};
 
 /// Returns the reason to reject an incomplete head, whose first `scanned` bytes have already been checked.
 ///
-/// It also rejects data that can't become a request, such as HTTP/0.9 or a TLS handshake.
+/// It also rejects data that cannot become a request, such as HTTP/0.9 or a TLS handshake.
 pub(crate) fn check_incomplete(limits: &HeadLimits, head: &[u8], scanned: usize) -> Option<RejectedHead> {
     let line = head.strip_prefix(b"\r\n").unwrap_or(head);
     let skipped = head.len() - line.len();
@@ -56,7 +56,7 @@ pub(crate) fn head_end(bytes: &[u8], scanned: usize) -> Option<usize> {
     None
 }
 
-/// What the checks of a valid head have found.
+/// The framing of a valid request head, and whether its target must be encoded.
 #[derive(Debug)]
 pub(crate) struct CheckedHead {
     pub(crate) framing: RequestBodyFraming,

@@ -44,7 +44,7 @@ pub(crate) enum Role {
 }
 
 impl Role {
-    /// Returns the maximum number of digits of a chunk size, which can't overflow.
+    /// Returns the maximum number of digits of a chunk size, which cannot overflow.
     fn max_digits(self) -> u8 {
         match self {
             Self::Client => 15,

@@ -92,7 +92,7 @@ impl BodyEncoder {
         }
     }
 
-    /// Writes the end of the body, with its trailer section. A body with `Content-Length` can't have one.
+    /// Writes the end of the body, with its trailer section. A body with `Content-Length` cannot have one.
     ///
     /// # Errors
     ///

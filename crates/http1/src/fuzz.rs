@@ -111,7 +111,7 @@ pub fn request_head(bytes: &[u8]) {
             assert!(!(headers.contains_key("content-length") && headers.contains_key("transfer-encoding")));
         }
         Ok(None) => panic!("the head is complete"),
-        // What `http` can't represent, such as a method of unusual length, is also rejected.
+        // What `http` cannot represent, such as a method of unusual length, is also rejected.
         Err(_) => {}
     }
 }

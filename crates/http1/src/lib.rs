@@ -64,7 +64,7 @@
 //! # Errors
 //!
 //! [`RequestParser`] returns a [`RejectedHead`](rproxy_core::RejectedHead), from which a server derives the status.
-//! [`parse_response_head`] returns [`InvalidResponseHead`], and [`BodyDecoder`] returns [`InvalidBody`], after which the connection can't be used any more. No input causes a panic.
+//! [`parse_response_head`] returns [`InvalidResponseHead`], and [`BodyDecoder`] returns [`InvalidBody`], after which the connection cannot be used any more. No input causes a panic.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 

@@ -12,7 +12,7 @@ use crate::HeadLimits;
 use crate::check::{self, MAX_OPTIONS, is_chunked};
 use crate::syntax::{content_length, has_token, is_disguised_framing_field};
 
-/// A request head, and what follows from it for the connection.
+/// A request head, with the framing of its body and of the response.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct RequestHead {
@@ -22,7 +22,7 @@ pub struct RequestHead {
     pub request: Request<()>,
     /// The framing of the request body.
     pub framing: RequestBodyFraming,
-    /// What the response and the reuse of the connection depend on.
+    /// The properties that determine the framing of the response and the reuse of the connection.
     pub context: ResponseContext,
     /// Whether the client waits for `100 Continue` before it sends the content (RFC 9110 §10.1.1).
     pub expects_continue: bool,
@@ -80,7 +80,7 @@ impl RequestParser {
     ///
     /// # Errors
     ///
-    /// The reason to reject the head. An incomplete head is rejected as soon as it can't become a valid one.
+    /// The reason to reject the head. An incomplete head is rejected as soon as it cannot become a valid one.
     pub fn parse(&mut self, bytes: &Bytes) -> Result<Option<RequestHead>, RejectedHead> {
         if self.checked == 0
             && let Some(head) = parse(bytes, &self.limits)
@@ -91,7 +91,7 @@ impl RequestParser {
         if let Some(head) = parse(bytes, &self.limits) {
             return Ok(Some(head));
         }
-        // Finds the reason to reject the head, or what has to be normalised.
+        // Finds the reason to reject the head, or the parts to normalise.
         let checked = check::check_head(&bytes[..end], &self.limits)?;
         let normal = check::normalise(&bytes[..end], checked.needs_encoding);
         // The limits apply to the encoded target.
@@ -110,7 +110,7 @@ impl RequestParser {
     ///
     /// # Errors
     ///
-    /// The reason to reject the head, which can't become a valid one.
+    /// The reason to reject the head, which cannot become a valid one.
     pub fn check(&mut self, bytes: &[u8]) -> Result<Option<usize>, RejectedHead> {
         // The last three bytes may be the start of the end.
         if let Some(end) = check::head_end(bytes, self.checked.saturating_sub(3)) {

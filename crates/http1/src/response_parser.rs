@@ -65,7 +65,7 @@ pub enum InvalidResponseHead {
 ///
 /// # Errors
 ///
-/// The reason that the head is malformed or ambiguous. The connection can't be used any more.
+/// The reason that the head is malformed or ambiguous. The connection cannot be used any more.
 ///
 /// # Examples
 ///

@@ -35,7 +35,7 @@ impl Resolver {
             Ok(resolver) => Self::Dns(Box::new(resolver), StaleAddresses::default()),
             Err(error) => {
                 tracing::warn!(
-                    "can't read the name servers of the system, resolving names with the C library: {error}"
+                    "cannot read the name servers of the system, resolving names with the C library: {error}"
                 );
                 Self::System
             }

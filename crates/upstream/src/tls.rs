@@ -73,7 +73,7 @@ impl Tls {
 fn system_roots() -> RootCertStore {
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
-        tracing::warn!("can't read all of the system's root certificates: {error}");
+        tracing::warn!("cannot read all of the system's root certificates: {error}");
     }
     let mut store = RootCertStore::empty();
     store.add_parsable_certificates(found.certs);

@@ -82,6 +82,10 @@ impl Sources {
         self.file.is_some()
     }
 
+    pub(super) fn file_path(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
     pub(super) fn is_demo(&self) -> bool {
         self.demo.is_some()
     }

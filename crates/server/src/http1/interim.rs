@@ -11,7 +11,7 @@ use rproxy_http1::{has_token, put_field};
 
 /// Request extension: a function that sends interim responses, such as `103 Early Hints`, to the client.
 ///
-/// It is absent if the client can't receive interim responses. After the final response, it does nothing.
+/// It is absent if the client cannot receive interim responses. After the final response, it does nothing.
 ///
 /// It is an alias of a standard type, so that other crates, such as an HTTP client for backends, can use the extension
 /// without depending on this one.

@@ -29,7 +29,7 @@ pub(super) struct ContentReader {
     expects_continue: bool,
 }
 
-/// What a poll of [`ContentReader`] has done.
+/// An event of a [`ContentReader`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ContentEvent {
     /// The service can read more, or the end.

@@ -286,7 +286,7 @@ where
             request.extensions_mut().insert(rejected);
             let context =
                 ResponseContext { is_head: false, keep_alive: false, takes_trailers: false, is_http10: false };
-            // What follows can't be read as a request.
+            // The bytes that follow are not the start of a request.
             let client = Client { io, content: None, awaits_upgrade: false, is_cancelled_by_close: false };
             Received { request, context, client, upgrade: None }
         }

@@ -1,6 +1,6 @@
 //! A socket for hyper that can be reclaimed from hyper without closing the connection.
 //!
-//! hyper can't return the socket of a connection with upgrades. But it shuts down and drops the socket when the connection
+//! hyper cannot return the socket of a connection with upgrades. But it shuts down and drops the socket when the connection
 //! is closed. After a reclaim, the shutdown does nothing, and the dropped socket is returned to its owner.
 
 use std::io;

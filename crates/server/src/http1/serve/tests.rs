@@ -78,7 +78,7 @@ async fn connection_serves_requests_with_and_without_content() {
     client.exchange("/a").await;
     // Three pipelined requests.
     client.send("POST /b HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nxyGET /c HTTP/1.1\r\nhost: a\r\n\r\n").await;
-    client.send("POST /d HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n2\r\nxy\r\n0\r\n\r\n").await;
+    client.send("POST /d HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n1\r\ny\r\n0\r\n\r\n").await;
     for end in ["/bxy", "/c", "/dxy"] {
         client.read_to(end).await;
     }

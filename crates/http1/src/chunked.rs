@@ -122,6 +122,10 @@ impl ChunkedDecoder {
             return Ok(Some(Chunk::Data(input.split_to(length).freeze())));
         }
         let mut at = 0;
+        // The usual end of a chunk, in one step.
+        if matches!(self.state, State::DataCr) && input.starts_with(b"\r\n") {
+            (self.state, at) = (State::Size { size: 0, digits: 0 }, 2);
+        }
         while let Some(&byte) = input.get(at) {
             at += 1;
             match self.next(byte)? {

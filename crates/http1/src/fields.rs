@@ -3,9 +3,8 @@
 use http::header::CONTENT_LENGTH;
 
 /// Writes a field line.
+#[inline]
 pub fn put_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    // A single reservation for all four parts.
-    out.reserve(name.len() + value.len() + 4);
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);

@@ -9,7 +9,6 @@ use http::{Method, Response, StatusCode, Version};
 use rproxy_core::field_name;
 
 use crate::response::ResponseBodyFraming;
-use crate::syntax;
 
 /// A response head, and what follows from it for the connection.
 #[derive(Debug)]
@@ -275,7 +274,7 @@ pub fn content_length(headers: &mut HeaderMap) -> Result<Option<u64>, InvalidRes
     // If there are as many values as names, no field is repeated, which makes one lookup enough for most responses.
     if headers.len() == headers.keys_len() {
         let Some(field) = headers.get(CONTENT_LENGTH) else { return Ok(None) };
-        if let Some(length) = syntax::content_length(field.as_bytes()) {
+        if let Some(length) = parse_digits(field.as_bytes()) {
             return Ok(Some(length));
         }
     }
@@ -286,7 +285,7 @@ pub fn content_length(headers: &mut HeaderMap) -> Result<Option<u64>, InvalidRes
     let mut length = None;
     for field in fields {
         for member in field.as_bytes().split(|&byte| byte == b',') {
-            let value = syntax::content_length(member.trim_ascii()).ok_or(InvalidResponseHead::ContentLength)?;
+            let value = parse_digits(member.trim_ascii()).ok_or(InvalidResponseHead::ContentLength)?;
             if *length.get_or_insert(value) != value {
                 return Err(InvalidResponseHead::ConflictingLengths);
             }
@@ -299,6 +298,17 @@ pub fn content_length(headers: &mut HeaderMap) -> Result<Option<u64>, InvalidRes
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
     Ok(length)
+}
+
+/// Parses a number that consists of decimal digits only.
+fn parse_digits(text: &[u8]) -> Option<u64> {
+    if text.is_empty() {
+        return None;
+    }
+    text.iter().try_fold(0_u64, |number, digit| match digit {
+        b'0'..=b'9' => number.checked_mul(10)?.checked_add(u64::from(digit - b'0')),
+        _ => None,
+    })
 }
 
 /// Returns whether a value equals a word, ignoring case and surrounding whitespace.

@@ -1,4 +1,4 @@
-//! What a server accepts and a client writes, other implementations read alike: hyper, h11 and nginx.
+//! A differential test: hyper, h11 and nginx read alike what the server role accepts and the client role writes.
 
 #![allow(clippy::unwrap_used)]
 

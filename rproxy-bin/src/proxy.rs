@@ -36,8 +36,8 @@ use crate::reload::ServiceSlot;
 use crate::run::RunError;
 use crate::startup_advice;
 use crate::startup_log;
-use crate::trust::CaOwner;
 use crate::state::{ConfiguredState, Name, PlannedStack, ProcessState};
+use crate::trust::CaOwner;
 
 /// A function that replaces the services that depend on the configuration.
 type Replace = dyn Fn(&Stack, &Config) + Send + Sync;

@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use http_body::Frame;
 
 use crate::chunked::{Chunk, ChunkedDecoder, InvalidBody, Role};
-use crate::request::RequestBodyFraming;
+use crate::framing::RequestBodyFraming;
 use crate::response::ResponseBodyFraming;
 
 /// A decoder for the body of a message.

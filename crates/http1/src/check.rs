@@ -3,8 +3,9 @@
 use rproxy_core::RejectedHead;
 use rproxy_core::target::{self, Class, is_target_byte};
 
+use crate::framing::RequestBodyFraming;
+use crate::limits::HeadLimits;
 use crate::syntax::{Lines, content_length, has_token, is_control, is_disguised_framing_field, is_tchar, trim_ows};
-use crate::{HeadLimits, RequestBodyFraming};
 
 /// Returns the reason to reject an incomplete head, whose first `scanned` bytes have already been checked.
 ///

@@ -3,7 +3,7 @@
 use http::header::HeaderMap;
 
 use crate::fields::put_field;
-use crate::request::RequestBodyFraming;
+use crate::framing::RequestBodyFraming;
 
 /// An encoder for the body of a request.
 ///

@@ -73,6 +73,7 @@ mod check;
 mod chunked;
 mod encoder;
 mod fields;
+mod framing;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
@@ -88,8 +89,9 @@ pub use self::{
     chunked::{InvalidBody, MAX_RESPONSE_TRAILER_FIELDS, MAX_TRAILER_SIZE},
     encoder::{BodyEncoder, WrongLength, put_chunk_size, put_last_chunk},
     fields::put_field,
+    framing::RequestBodyFraming,
     limits::HeadLimits,
-    request::{RequestBodyFraming, RequestHead, RequestParser, ResponseContext},
+    request::{RequestHead, RequestParser, ResponseContext},
     request_writer::write_request_head,
     response::{ResponseBodyFraming, write_response_head, write_switching_protocols},
     response_parser::{

@@ -10,6 +10,7 @@ use rproxy_core::{RejectedHead, field_name};
 
 use crate::HeadLimits;
 use crate::check::{self, MAX_OPTIONS, is_chunked};
+use crate::framing::RequestBodyFraming;
 use crate::syntax::{content_length, has_token, is_disguised_framing_field};
 
 /// A request head, with the framing of its body and of the response.
@@ -28,21 +29,6 @@ pub struct RequestHead {
     pub expects_continue: bool,
     /// The length of the head in bytes. The content follows.
     pub length: usize,
-}
-
-/// The framing of a request body (RFC 9112 §6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RequestBodyFraming {
-    /// The request has no content.
-    None,
-    /// The content has this length in bytes, which is not 0.
-    Length(u64),
-    /// The content has the transfer coding `chunked`.
-    Chunked,
-    /// The request has no content, and its response may switch protocols (RFC 9110 §7.8).
-    ///
-    /// The meaning of the bytes that follow depends on the response.
-    Upgrade,
 }
 
 /// The properties of a request that determine the framing of its response and the reuse of the connection.

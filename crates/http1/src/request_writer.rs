@@ -4,7 +4,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, TE, TRANSFER_ENCODING};
 use http::{Method, Request};
 
 use crate::fields::{put_field, put_length};
-use crate::request::RequestBodyFraming;
+use crate::framing::RequestBodyFraming;
 use crate::syntax::has_token;
 
 /// Writes the head of a request, and returns whether the connection can be reused after it.

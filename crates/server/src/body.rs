@@ -6,9 +6,9 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use rproxy_http1::InvalidBody;
 
 use crate::http1::RequestContent;
+use crate::request_body_error::RequestBodyError;
 
 /// The body of a client's request, which is empty for most requests.
 #[derive(Debug, Default)]
@@ -22,21 +22,6 @@ enum Content {
     Received(Bytes),
     Http1(RequestContent),
     Http2(Incoming),
-}
-
-/// The error of a request body that ends early or is invalid.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RequestBodyError {
-    /// The client closed the connection before the end of the content.
-    #[error("the client closed the connection before the end of the content")]
-    Incomplete,
-    /// The chunked coding of the content is invalid (RFC 9112 §7.1).
-    #[error("the chunked coding of the content is invalid")]
-    Invalid(#[source] InvalidBody),
-    /// The HTTP/2 stream failed.
-    #[error("the HTTP/2 stream failed before the end of the content")]
-    Http2(#[source] hyper::Error),
 }
 
 impl RequestBody {

@@ -7,8 +7,10 @@ use bytes::Bytes;
 use http::uri::Scheme;
 use http::{Request, Response};
 use http_body::Body;
-use rproxy_client_ip::{PeerAddr, TrustedProxies};
-use rproxy_http1::HeadLimits;
+use rproxy_client_ip::PeerAddr;
+#[cfg(feature = "tls")]
+use rproxy_core::ClientCertificate;
+use rproxy_core::TlsInfo;
 #[cfg(feature = "tls")]
 use rproxy_tls::Identity;
 #[cfg(feature = "tls")]
@@ -20,90 +22,17 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
-#[cfg(feature = "tls")]
-use crate::ClientCertificate;
+use crate::body::RequestBody;
+use crate::box_error::BoxError;
 use crate::client_socket::ClientSocket;
+use crate::connection_config::ConnectionConfig;
 use crate::connection_counts::TooManyConnections;
-use crate::connection_settings::ConnectionSettings;
 use crate::drain::OpenConnection;
-#[cfg(feature = "tls")]
-use crate::handshake_limit::HandshakeLimit;
 use crate::http1::PriorKnowledge;
-use crate::limits::{LONGEST_TARGET, Limits};
-use crate::server::Server;
 use crate::service::ConnectionService;
 #[cfg(feature = "tls")]
 use crate::tls_parameters::tls_parameters;
-use crate::{HalfClose, ProxyProtocolVersions, RequestBody, TlsInfo, http2, proxy_protocol};
-
-pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
-
-/// The configuration shared by all connections of a worker.
-pub(crate) struct ConnectionConfig {
-    pub(crate) limits: Limits,
-    pub(crate) head_limits: HeadLimits,
-    pub(crate) half_close: HalfClose,
-    /// Whether HTTP/2 without TLS is accepted.
-    pub(crate) h2c: bool,
-    #[cfg(feature = "tls")]
-    tls: Option<TlsAcceptor>,
-    #[cfg(feature = "tls")]
-    handshakes: Arc<HandshakeLimit>,
-    proxy_protocol: Option<(TrustedProxies, ProxyProtocolVersions)>,
-    proxies: TrustedProxies,
-    workers: usize,
-}
-
-impl ConnectionConfig {
-    /// Returns whether the peer is a proxy with many clients: an exempt address, or a Unix socket (port 0).
-    pub(crate) fn is_proxy(&self, peer: PeerAddr) -> bool {
-        peer.0.port() == 0 || self.proxies.contains(peer.0.ip())
-    }
-
-    pub(crate) fn new(server: &Server) -> Self {
-        Self {
-            #[cfg(feature = "tls")]
-            tls: server.tls.as_ref().map(|certificates| TlsAcceptor::from(certificates.server_config())),
-            #[cfg(feature = "tls")]
-            handshakes: HandshakeLimit::new(server.connections.limits.handshakes.div_ceil(server.workers)),
-            ..Self::without_tls(server.connections.clone(), server.workers)
-        }
-    }
-
-    /// Returns a copy of the configuration with other settings, for new connections.
-    pub(crate) fn with_settings(&self, settings: ConnectionSettings) -> Self {
-        #[cfg(feature = "tls")]
-        self.handshakes.set_max(settings.limits.handshakes.div_ceil(self.workers));
-        Self {
-            #[cfg(feature = "tls")]
-            tls: self.tls.clone(),
-            #[cfg(feature = "tls")]
-            handshakes: Arc::clone(&self.handshakes),
-            ..Self::without_tls(settings, self.workers)
-        }
-    }
-
-    fn without_tls(settings: ConnectionSettings, workers: usize) -> Self {
-        let limits = settings.limits;
-        Self {
-            head_limits: HeadLimits {
-                size: limits.head_size,
-                target: limits.target_size.min(LONGEST_TARGET),
-                fields: limits.fields,
-            },
-            limits,
-            half_close: settings.half_close,
-            h2c: settings.h2c,
-            #[cfg(feature = "tls")]
-            tls: None,
-            #[cfg(feature = "tls")]
-            handshakes: HandshakeLimit::new(1),
-            proxy_protocol: settings.proxy_protocol,
-            proxies: settings.exempt_proxies,
-            workers,
-        }
-    }
-}
+use crate::{http2, proxy_protocol};
 
 /// An accepted connection and the service for its requests.
 pub(crate) struct Connection<S> {

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use rproxy_client_ip::TrustedProxies;
 
-use crate::{HalfClose, Limits, ProxyProtocolVersions};
+use crate::http1::HalfClose;
+use crate::limits::Limits;
+use crate::proxy_protocol::ProxyProtocolVersions;
 
 /// The settings of client connections.
 #[derive(Clone, Debug)]

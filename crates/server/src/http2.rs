@@ -20,6 +20,7 @@ use http::{Request, Response};
 use http_body::Body;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rproxy_core::RejectedHead;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
@@ -30,11 +31,11 @@ use self::frame_io::FrameIo;
 pub(crate) use self::frames::PREFACE;
 use self::reclaimable_io::reclaimable;
 use self::stream::{StreamExecutor, StreamService};
-use crate::RejectedHead;
-use crate::connection::{BoxError, ConnectionConfig};
-use crate::limits::FIELD;
+use crate::body::RequestBody;
+use crate::box_error::BoxError;
+use crate::connection_config::ConnectionConfig;
+use crate::limits::{FIELD, Limits};
 use crate::service::ConnectionService;
-use crate::{Limits, RequestBody};
 
 /// Serves an HTTP/2 connection until it closes. `first` holds the bytes that were already read.
 pub(crate) async fn serve<T, S, B>(

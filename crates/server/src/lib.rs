@@ -84,9 +84,11 @@
 #![deny(missing_docs)]
 
 mod body;
+mod box_error;
 mod client_socket;
 mod close_connection;
 mod connection;
+mod connection_config;
 mod connection_counts;
 mod connection_settings;
 mod drain;
@@ -101,36 +103,36 @@ mod http2;
 mod inherited_sockets;
 mod limits;
 mod listen;
+mod loopback_client;
 mod proxy_protocol;
+mod request_body_error;
 mod server;
 mod service;
 #[cfg(feature = "tls")]
 mod tls_parameters;
 mod worker;
+mod worker_settings;
+mod worst_case_memory;
 
 pub use rproxy_core::{ClientCertificate, RejectedHead, Rejection, TlsInfo, TlsParameters};
 
 pub use self::{
-    body::{RequestBody, RequestBodyError},
+    body::RequestBody,
     close_connection::CloseConnection,
     drain::Handle,
     handover::{HandoverClient, HandoverError, HandoverListener},
     http1::{HalfClose, InterimRelay},
     inherited_sockets::InheritedSockets,
-    limits::{Limits, WorstCaseMemory},
+    limits::Limits,
     listen::{ListenAddr, ListenAddrError},
+    loopback_client::LoopbackClient,
     proxy_protocol::ProxyProtocolVersions,
+    request_body_error::RequestBodyError,
     server::{RunningServer, Server, ServerError},
     service::ClientConnection,
     worker::Worker,
+    worst_case_memory::WorstCaseMemory,
 };
-
-/// Request extension: both the client and the listener have a loopback address.
-///
-/// It is absent on listeners with other addresses, Unix sockets, and connections with a PROXY protocol header. The
-/// client may still be a proxy on this machine, which serves clients of other machines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LoopbackClient;
 
 /// Compiles the examples of the README.
 #[cfg(doctest)]

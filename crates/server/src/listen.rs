@@ -12,8 +12,6 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use crate::InheritedSockets;
-
 /// An address to listen on: `0.0.0.0:8080`, `[::]:8080`, or `unix:/run/rproxy.sock`.
 ///
 /// # Examples
@@ -100,9 +98,9 @@ impl ListenAddr {
         &self,
         workers: usize,
         send_timeout: Duration,
-        inherited: &InheritedSockets,
+        inherited: Vec<BoundSocket>,
     ) -> io::Result<Vec<Vec<BoundSocket>>> {
-        let mut sockets = inherited.take(self);
+        let mut sockets = inherited;
         for socket in &sockets {
             socket.prepare(send_timeout)?;
         }
@@ -255,6 +253,7 @@ const BACKLOG: i32 = 4096;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::InheritedSockets;
 
     const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -272,17 +271,13 @@ mod tests {
     fn bind_returns_an_error_if_the_port_is_in_use() {
         let other = TcpListener::bind("127.0.0.1:0").unwrap();
         let taken = ListenAddr::from(other.local_addr().unwrap());
-        assert_eq!(
-            taken.bind(2, SEND_TIMEOUT, &InheritedSockets::none()).err().unwrap().kind(),
-            io::ErrorKind::AddrInUse
-        );
+        assert_eq!(taken.bind(2, SEND_TIMEOUT, Vec::new()).err().unwrap().kind(), io::ErrorKind::AddrInUse);
     }
 
     #[test]
     fn sockets_of_several_workers_share_one_port() {
-        let sockets = ListenAddr::from("127.0.0.1:0".parse::<SocketAddr>().unwrap())
-            .bind(3, SEND_TIMEOUT, &InheritedSockets::none())
-            .unwrap();
+        let sockets =
+            ListenAddr::from("127.0.0.1:0".parse::<SocketAddr>().unwrap()).bind(3, SEND_TIMEOUT, Vec::new()).unwrap();
         let addresses: Vec<_> = sockets.iter().flatten().map(|socket| socket.address().unwrap()).collect();
         assert_eq!(addresses.len(), 3);
         assert!(addresses.iter().all(|address| *address == addresses[0]), "{addresses:?}");
@@ -292,12 +287,9 @@ mod tests {
     fn bind_replaces_a_stale_unix_socket_but_not_one_in_use() {
         let folder = tempfile::tempdir().unwrap();
         let listen = ListenAddr::Unix(folder.path().join("s"));
-        drop(listen.bind(1, SEND_TIMEOUT, &InheritedSockets::none()).unwrap());
-        let live = listen.bind(1, SEND_TIMEOUT, &InheritedSockets::none()).unwrap();
-        assert_eq!(
-            listen.bind(1, SEND_TIMEOUT, &InheritedSockets::none()).err().unwrap().kind(),
-            io::ErrorKind::AddrInUse
-        );
+        drop(listen.bind(1, SEND_TIMEOUT, Vec::new()).unwrap());
+        let live = listen.bind(1, SEND_TIMEOUT, Vec::new()).unwrap();
+        assert_eq!(listen.bind(1, SEND_TIMEOUT, Vec::new()).err().unwrap().kind(), io::ErrorKind::AddrInUse);
         drop(live);
     }
 
@@ -305,12 +297,11 @@ mod tests {
     fn all_inherited_sockets_are_used_for_any_number_of_workers() {
         let any = ListenAddr::from("127.0.0.1:0".parse::<SocketAddr>().unwrap());
         for (before, after) in [(1, 3), (3, 1), (2, 2)] {
-            let old: Vec<_> =
-                any.bind(before, SEND_TIMEOUT, &InheritedSockets::none()).unwrap().into_iter().flatten().collect();
+            let old: Vec<_> = any.bind(before, SEND_TIMEOUT, Vec::new()).unwrap().into_iter().flatten().collect();
             let listen = old[0].address().unwrap();
             let passed = old.iter().map(|socket| socket.duplicate().unwrap());
             let inherited = InheritedSockets::from_descriptors(passed).unwrap();
-            let new = listen.bind(after, SEND_TIMEOUT, &inherited).unwrap();
+            let new = listen.bind(after, SEND_TIMEOUT, inherited.take(&listen)).unwrap();
             assert!(new.iter().all(|sockets| !sockets.is_empty()));
             assert_eq!(new.iter().flatten().count(), before.max(after));
             assert!(new.iter().flatten().all(|socket| socket.address().unwrap() == listen));

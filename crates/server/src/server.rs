@@ -4,7 +4,6 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -17,13 +16,13 @@ use rproxy_tls::Certificates;
 use tokio::sync::oneshot;
 use tower_service::Service;
 
-use crate::connection::BoxError;
-use crate::connection_settings::ConnectionSettings;
+use crate::box_error::BoxError;
 use crate::drain::Handle;
 use crate::limits::Limits;
 use crate::listen::{BoundSocket, ListenAddr};
 use crate::proxy_protocol::ProxyProtocolVersions;
 use crate::worker::{self, Worker};
+use crate::worker_settings::WorkerSettings;
 use crate::{HalfClose, InheritedSockets, RequestBody};
 
 /// A builder for a server; [`start`](Server::start) binds its addresses and starts its workers.
@@ -55,16 +54,9 @@ use crate::{HalfClose, InheritedSockets, RequestBody};
 #[must_use]
 pub struct Server {
     listen: Vec<ListenAddr>,
-    pub(crate) workers: usize,
-    #[cfg(feature = "tls")]
-    pub(crate) tls: Option<Certificates>,
-    pub(crate) connections: ConnectionSettings,
-    pub(crate) wait_on_drain: Option<Arc<WaitOnDrain>>,
+    settings: WorkerSettings,
     inherited: Arc<InheritedSockets>,
 }
-
-/// A function that creates a future; draining waits for the future to complete.
-type WaitOnDrain = dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync;
 
 impl Server {
     /// Creates a server that listens on `address`, with one worker per core.
@@ -74,11 +66,7 @@ impl Server {
     pub fn bind(address: ListenAddr) -> Self {
         Self {
             listen: vec![address],
-            workers: std::thread::available_parallelism().map_or(1, usize::from),
-            #[cfg(feature = "tls")]
-            tls: None,
-            connections: ConnectionSettings::default(),
-            wait_on_drain: None,
+            settings: WorkerSettings::new(std::thread::available_parallelism().map_or(1, usize::from)),
             inherited: Arc::default(),
         }
     }
@@ -92,31 +80,31 @@ impl Server {
     /// Enables TLS with these certificates on all addresses.
     #[cfg(feature = "tls")]
     pub fn tls(mut self, certificates: Certificates) -> Self {
-        self.tls = Some(certificates);
+        self.settings.tls = Some(certificates);
         self
     }
 
     /// Sets the number of worker threads, which is at least one. The default is the number of cores.
     pub fn workers(mut self, workers: usize) -> Self {
-        self.workers = workers.max(1);
+        self.settings.workers = workers.max(1);
         self
     }
 
     /// Sets the limits on the resources that each client can use.
     pub fn limits(mut self, limits: Limits) -> Self {
-        self.connections.limits = limits;
+        self.settings.connections.limits = limits;
         self
     }
 
     /// Sets the policy for HTTP/1 clients that half-close the connection.
     pub fn half_close(mut self, half_close: HalfClose) -> Self {
-        self.connections.half_close = half_close;
+        self.settings.connections.half_close = half_close;
         self
     }
 
     /// Sets the maximum time for in-flight requests to finish after [`Handle::drain`]. The default is 30 s.
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
-        self.connections.drain_timeout = timeout;
+        self.settings.connections.drain_timeout = timeout;
         self
     }
 
@@ -124,7 +112,7 @@ impl Server {
     ///
     /// Connections from other peers are served without one.
     pub fn proxy_protocol(mut self, trusted: TrustedProxies, versions: ProxyProtocolVersions) -> Self {
-        self.connections.proxy_protocol = Some((trusted, versions));
+        self.settings.connections.proxy_protocol = Some((trusted, versions));
         self
     }
 
@@ -141,7 +129,7 @@ impl Server {
     ///
     /// With TLS, ALPN selects the protocol instead.
     pub fn h2c(mut self, accept: bool) -> Self {
-        self.connections.h2c = accept;
+        self.settings.connections.h2c = accept;
         self
     }
 
@@ -150,7 +138,7 @@ impl Server {
     /// [`Limits::connections_per_client`] does not apply to them, and rejected requests do not close their HTTP/2
     /// connections, which many clients may share.
     pub fn exempt_proxies(mut self, proxies: TrustedProxies) -> Self {
-        self.connections.exempt_proxies = proxies;
+        self.settings.connections.exempt_proxies = proxies;
         self
     }
 
@@ -173,7 +161,7 @@ impl Server {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        self.wait_on_drain = Some(Arc::new(move || Box::pin(make_future())));
+        self.settings.wait_on_drain = Some(Arc::new(move || Box::pin(make_future())));
         self
     }
 
@@ -194,13 +182,14 @@ impl Server {
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
-        let handle = Handle::new(self.connections.clone());
-        let mut sockets: Vec<Vec<BoundSocket>> = (0..self.workers).map(|_| Vec::new()).collect();
+        let handle = Handle::new(self.settings.connections.clone());
+        let mut sockets: Vec<Vec<BoundSocket>> = (0..self.settings.workers).map(|_| Vec::new()).collect();
         let (mut local_addrs, mut descriptors) = (Vec::new(), Vec::new());
         for listen in &self.listen {
             let failed = |source| ServerError::Bind { address: listen.clone(), source };
-            let bound =
-                listen.bind(self.workers, self.connections.limits.send_timeout, &self.inherited).map_err(failed)?;
+            let bound = listen
+                .bind(self.settings.workers, self.settings.connections.limits.send_timeout, self.inherited.take(listen))
+                .map_err(failed)?;
             if let Some(BoundSocket::Tcp(listener)) = bound.iter().flatten().next() {
                 local_addrs.push(listener.local_addr().map_err(failed)?);
             }
@@ -212,15 +201,15 @@ impl Server {
         }
         handle.set_listeners(descriptors);
 
-        let mut workers = Vec::with_capacity(self.workers);
+        let mut workers = Vec::with_capacity(self.settings.workers);
         for (index, sockets) in sockets.into_iter().enumerate() {
             let (done, finished) = oneshot::channel();
-            let (server, handle, make_service) = (self.clone(), handle.clone(), make_service.clone());
+            let (settings, handle, make_service) = (self.settings.clone(), handle.clone(), make_service.clone());
             let sockets = sockets.into_iter().map(|socket| (socket, handle.listening_socket())).collect();
             let thread = std::thread::Builder::new()
                 .name(format!("rproxy-worker-{index}"))
                 .spawn(move || {
-                    worker::run(Worker { index }, server, sockets, handle, make_service);
+                    worker::run(Worker { index }, settings, sockets, handle, make_service);
                     let _ = done.send(());
                 })
                 .map_err(ServerError::Thread)?;
@@ -255,11 +244,11 @@ impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("Server");
         #[cfg(feature = "tls")]
-        debug.field("tls", &self.tls.is_some());
+        debug.field("tls", &self.settings.tls.is_some());
         debug
             .field("listen", &self.listen)
-            .field("workers", &self.workers)
-            .field("connections", &self.connections)
+            .field("workers", &self.settings.workers)
+            .field("connections", &self.settings.connections)
             .finish_non_exhaustive()
     }
 }
@@ -299,7 +288,7 @@ impl RunningServer {
     /// }
     /// ```
     pub fn update(&self, server: Server) {
-        self.handle.set_settings(server.connections);
+        self.handle.set_settings(server.settings.connections);
     }
 
     /// Returns the first TCP address that the server listens on, including the port chosen for port 0.

@@ -13,12 +13,14 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use rproxy_client_ip::PeerAddr;
+use rproxy_core::{RejectedHead, TlsInfo};
 use tower_service::Service;
 
-use crate::RejectedHead;
-use crate::connection::BoxError;
+use crate::body::RequestBody;
+use crate::box_error::BoxError;
+use crate::close_connection::CloseConnection;
 use crate::http1::YieldBudget;
-use crate::{CloseConnection, LoopbackClient, RequestBody, TlsInfo};
+use crate::loopback_client::LoopbackClient;
 
 /// The service of one connection, with the extensions for its requests.
 #[derive(Clone)]

@@ -13,11 +13,13 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tower_service::Service;
 
-use crate::RequestBody;
-use crate::connection::{self, BoxError, Connection};
+use crate::body::RequestBody;
+use crate::box_error::BoxError;
+use crate::connection::Connection;
+use crate::connection_config::ConnectionConfig;
 use crate::drain::{Handle, ListeningSocket, OpenConnection};
 use crate::listen::BoundSocket;
-use crate::server::Server;
+use crate::worker_settings::WorkerSettings;
 
 /// The worker thread for which a service is created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,8 +33,13 @@ pub struct Worker {
 pub(crate) type CountedSocket = (BoundSocket, ListeningSocket);
 
 /// Runs a worker until it has drained its connections.
-pub(crate) fn run<M, S, B>(worker: Worker, server: Server, sockets: Vec<CountedSocket>, handle: Handle, make_service: M)
-where
+pub(crate) fn run<M, S, B>(
+    worker: Worker,
+    settings: WorkerSettings,
+    sockets: Vec<CountedSocket>,
+    handle: Handle,
+    make_service: M,
+) where
     M: Fn(Worker) -> S,
     S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
     S::Error: Into<BoxError>,
@@ -51,7 +58,7 @@ where
     handle.add_runtime(runtime.metrics());
     runtime.block_on(async {
         let service = make_service(worker);
-        let config = Arc::new(connection::ConnectionConfig::new(&server));
+        let config = Arc::new(ConnectionConfig::new(&settings));
         let mut listeners = JoinSet::new();
         for (socket, listening) in sockets {
             let (service, config, handle) = (service.clone(), Arc::clone(&config), handle.clone());
@@ -69,7 +76,7 @@ where
         listeners.join_all().await;
         let closed = async {
             handle.all_closed().await;
-            if let Some(ended) = &server.wait_on_drain {
+            if let Some(ended) = &settings.wait_on_drain {
                 ended().await;
             }
         };
@@ -142,7 +149,7 @@ impl Listener {
         socket: Socket,
         open: OpenConnection,
         service: S,
-        config: &Arc<connection::ConnectionConfig>,
+        config: &Arc<ConnectionConfig>,
         handle: &Handle,
     ) where
         S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
@@ -170,7 +177,7 @@ impl Listener {
 }
 
 /// Accepts connections until draining begins.
-async fn serve<S, B>(listener: Listener, service: S, mut config: Arc<connection::ConnectionConfig>, handle: Handle)
+async fn serve<S, B>(listener: Listener, service: S, mut config: Arc<ConnectionConfig>, handle: Handle)
 where
     S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
     S::Error: Into<BoxError>,

@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 use http::{Request, Response};
 use http_body::Body;
 use rproxy_client_ip::PeerAddr;
+use rproxy_core::RejectedHead;
 use rproxy_http1::{RequestBodyFraming, RequestHead, RequestParser, ResponseContext};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
@@ -21,10 +22,11 @@ use super::preface::{self, DetectedProtocol, PriorKnowledge};
 use super::request_content::content;
 use super::response::Client;
 use super::upgrade::PendingUpgrade;
+use crate::body::RequestBody;
+use crate::box_error::BoxError;
 use crate::client_socket::ClientSocket;
-use crate::connection::{BoxError, ConnectionConfig};
+use crate::connection_config::ConnectionConfig;
 use crate::service::ConnectionService;
-use crate::{RejectedHead, RequestBody};
 
 /// Serves an HTTP/1.1 connection until it closes, or returns it if the client sends the HTTP/2 preface.
 ///

@@ -17,7 +17,7 @@ use rproxy_core::Rejection;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::activity::Activity;
-use crate::RejectedHead;
+use rproxy_core::RejectedHead;
 use rproxy_http1::{HeadLimits, is_disguised_framing_field};
 
 /// The service of an HTTP/2 connection, which checks the limits of request heads.

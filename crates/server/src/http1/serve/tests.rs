@@ -13,7 +13,7 @@ use tower::service_fn;
 use std::sync::Arc;
 
 use super::*;
-use crate::Server;
+use crate::worker_settings::WorkerSettings;
 use http::uri::Scheme;
 
 /// The client's side of an HTTP/1.1 connection.
@@ -35,7 +35,7 @@ impl Client {
     fn connect() -> Self {
         let (near, socket) = duplex(16 * 1024);
         let address = SocketAddr::from(([127, 0, 0, 1], 1));
-        let config = Arc::new(ConnectionConfig::new(&Server::bind(crate::ListenAddr::Tcp(address))));
+        let config = Arc::new(ConnectionConfig::new(&WorkerSettings::new(1)));
         let (draining, is_draining) = watch::channel(false);
         let served = tokio::spawn(async move {
             let service = ConnectionService {
@@ -90,7 +90,7 @@ async fn connection_serves_requests_with_and_without_content() {
 
 #[tokio::test(start_paused = true)]
 async fn idle_connection_uses_less_than_a_kilobyte() {
-    let config = ConnectionConfig::new(&Server::bind(crate::ListenAddr::Tcp(SocketAddr::from(([127, 0, 0, 1], 1)))));
+    let config = ConnectionConfig::new(&WorkerSettings::new(1));
     let (near, _far) = duplex(16);
     let (_draining, is_draining) = watch::channel(false);
     let service = ConnectionService {

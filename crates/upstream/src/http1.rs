@@ -243,6 +243,14 @@ where
             && self.input.is_empty()
     }
 
+    /// Frees the read buffer of an idle connection if a large response has made it large.
+    pub(crate) fn free_large_buffer(&mut self) {
+        if self.read_size > MIN_READ_SIZE {
+            self.input = BytesMut::new();
+            self.read_size = MIN_READ_SIZE;
+        }
+    }
+
     /// Returns whether the connection can be used for the next request.
     ///
     /// That is the case if the backend has neither closed the connection nor sent further bytes.

@@ -135,6 +135,9 @@ where
         let mut idle = self.lock();
         let expired = idle.connections.partition_point(|(_, since)| since.elapsed() >= self.idle_timeout);
         let expired: Vec<_> = idle.connections.drain(..expired).collect();
+        // The most recently used connections are reused first, and keep their buffers.
+        let unused = idle.connections.partition_point(|(_, since)| since.elapsed() >= self.idle_timeout / 4);
+        idle.connections.range_mut(..unused).for_each(|(connection, _)| connection.free_large_buffer());
         idle.has_sweeper = !idle.connections.is_empty();
         let has_sweeper = idle.has_sweeper;
         // Sockets are closed after the lock is released.

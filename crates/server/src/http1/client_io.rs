@@ -72,9 +72,10 @@ impl<T: ClientSocket> ClientIo<T> {
         !self.input.is_empty()
     }
 
-    /// Takes all bytes that were read and not consumed.
+    /// Takes all bytes that were read and not consumed, with their buffer, so that an idle connection has none.
     pub(super) fn take_input(&mut self) -> Option<Bytes> {
-        (!self.input.is_empty()).then(|| std::mem::take(&mut self.input).freeze())
+        let input = std::mem::take(&mut self.input);
+        (!input.is_empty()).then(|| input.freeze())
     }
 
     /// Reads the next bytes of an idle connection into an allocation of exactly their size. Returns `None` at the end.

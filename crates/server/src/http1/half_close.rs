@@ -4,7 +4,8 @@
 ///
 /// TCP does not distinguish a client that has finished sending, but still reads, from one that has closed its socket. If
 /// the policy assumes that the client has closed the connection, its request is cancelled. A connection that is reset, or
-/// half-closed while an upgrade is pending, always counts as closed.
+/// half-closed while an upgrade is pending, always counts as closed. So does a client that half-closes after more than 16 KiB
+/// of further requests, unless the policy is [`Always`](Self::Always).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HalfClose {

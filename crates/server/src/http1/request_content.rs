@@ -81,26 +81,11 @@ pub(super) fn content(
         expects_continue: expects_continue && input.is_empty(),
     };
     let content = RequestContent { shared: Arc::clone(&reader.shared), remaining: reader.decoder.remaining() };
-    // One frame: many small chunks would take more memory than they have content.
-    let (mut first, mut joined, mut trailers) = (None, BytesMut::new(), None);
-    while let Some(frame) = reader.decoder.decode(input)? {
-        match frame.into_data() {
-            Ok(data) => match &first {
-                None => first = Some(data),
-                Some(first) => {
-                    if joined.is_empty() {
-                        joined.extend_from_slice(first);
-                    }
-                    joined.extend_from_slice(&data);
-                }
-            },
-            Err(frame) => trailers = Some(frame),
-        }
-    }
     {
         let mut state = reader.shared.state();
-        let received = if joined.is_empty() { first } else { Some(joined.freeze()) };
-        state.frames.extend(received.map(Frame::data).into_iter().chain(trailers));
+        while let Some(frame) = reader.decoder.decode(input)? {
+            state.frames.push_back(frame);
+        }
         state.end = reader.decoder.has_ended().then_some(ContentEnd::Complete);
     }
     Ok((content, reader))

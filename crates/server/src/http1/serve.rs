@@ -140,6 +140,10 @@ where
                 }
             }
         };
+        // RFC 9112 §2.2: an empty line before a request is ignored. Some clients send one after the content of a request.
+        if bytes == b"\r\n"[..] {
+            continue;
+        }
         idle_ticks = 0;
         let bytes = match served == 0 && config.h2c && service.tls.is_none() && preface::may_be_preface(&bytes) {
             true => match Box::pin(preface::detect(io, bytes, config.limits.head_timeout)).await {

@@ -148,6 +148,22 @@ async fn idle_connection_rejects_an_incomplete_head_with_408() {
     );
 }
 
+// RFC 9112 §2.2
+#[tokio::test(start_paused = true)]
+async fn empty_line_after_a_request_does_not_begin_another_one() {
+    let mut client = Client::connect();
+    client.exchange("/a").await;
+    client.send("\r\n").await;
+    let since = Instant::now();
+    assert_eq!(client.socket.read(&mut [0; 1]).await.unwrap(), 0, "no response");
+    assert!(since.elapsed() >= crate::Limits::default().idle_timeout);
+    let mut client = Client::connect();
+    client.send("POST /b HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\n\r\nx").await;
+    client.read_to("/bx").await;
+    client.send("\r\n").await;
+    client.exchange("/c").await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn idle_connection_closes_after_the_idle_timeout() {
     let mut client = Client::connect();

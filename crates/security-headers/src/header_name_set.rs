@@ -9,15 +9,14 @@ use http::HeaderName;
 pub(crate) struct HeaderNameSet {
     /// The header names in the set, grouped by length. Those of `LENGTHS - 1` and more share the last entry.
     by_length: [Vec<HeaderName>; LENGTHS],
-    /// Bitmaps of the first letters of the header names, one per length.
-    letters: [u32; LENGTHS],
+    shapes: ShapeSet,
 }
 
 const LENGTHS: usize = 48;
 
 impl HeaderNameSet {
     pub(crate) fn from_static(names: &[&'static str]) -> Self {
-        let mut set = Self { by_length: [const { Vec::new() }; LENGTHS], letters: [0; LENGTHS] };
+        let mut set = Self { by_length: [const { Vec::new() }; LENGTHS], shapes: ShapeSet::default() };
         for name in names {
             set.insert(HeaderName::from_static(name));
         }
@@ -25,33 +24,66 @@ impl HeaderNameSet {
     }
 
     pub(crate) fn insert(&mut self, name: HeaderName) {
-        let (length, letter) = length_and_letter(&name);
-        self.letters[length] |= letter;
+        self.shapes.insert(&name);
         if self.get(&name).is_none() {
-            self.by_length[length].push(name);
+            self.by_length[Shape::of(&name).length].push(name);
         }
     }
 
     pub(crate) fn remove(&mut self, name: &HeaderName) {
-        let (length, _) = length_and_letter(name);
-        self.by_length[length].retain(|present| present != name);
+        self.by_length[Shape::of(name).length].retain(|present| present != name);
     }
 
     /// Returns the stored copy of `name`, or `None` if the set does not contain `name`.
     pub(crate) fn get(&self, name: &HeaderName) -> Option<&HeaderName> {
-        let (length, letter) = length_and_letter(name);
-        if self.letters[length] & letter == 0 {
+        self.get_by_shape(name, Shape::of(name))
+    }
+
+    /// Returns the stored copy of `name`, whose shape is `shape`.
+    pub(crate) fn get_by_shape(&self, name: &HeaderName, shape: Shape) -> Option<&HeaderName> {
+        if !self.shapes.contains(shape) {
             return None;
         }
-        self.by_length[length].iter().find(|present| *present == name)
+        self.by_length[shape.length].iter().find(|present| *present == name)
     }
 }
 
-/// Returns the length index of a name and the bitmap bit of its first letter.
-fn length_and_letter(name: &HeaderName) -> (usize, u32) {
-    let name = name.as_str().as_bytes();
-    let letter = name.first().map_or(0, |byte| 1 << (byte & 31));
-    (name.len().min(LENGTHS - 1), letter)
+/// The length and the first letter of a header name, by which most names are excluded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    /// The length, or `LENGTHS - 1` for longer names.
+    length: usize,
+    /// The bit of the first letter in a bitmap.
+    letter: u32,
+}
+
+impl Shape {
+    pub(crate) fn of(name: &HeaderName) -> Self {
+        let name = name.as_str().as_bytes();
+        let letter = name.first().map_or(0, |byte| 1 << (byte & 31));
+        Self { length: name.len().min(LENGTHS - 1), letter }
+    }
+}
+
+/// The shapes of a set of header names: bitmaps of the first letters, one per length.
+#[derive(Clone, Debug)]
+pub(crate) struct ShapeSet([u32; LENGTHS]);
+
+impl ShapeSet {
+    pub(crate) fn insert(&mut self, name: &HeaderName) {
+        let Shape { length, letter } = Shape::of(name);
+        self.0[length] |= letter;
+    }
+
+    pub(crate) fn contains(&self, shape: Shape) -> bool {
+        self.0[shape.length] & shape.letter != 0
+    }
+}
+
+impl Default for ShapeSet {
+    fn default() -> Self {
+        Self([0; LENGTHS])
+    }
 }
 
 #[cfg(test)]

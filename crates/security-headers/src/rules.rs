@@ -13,7 +13,7 @@ use crate::cookies::CookieAttributes;
 use crate::csp::{ContentSecurityPolicy, has_placeholder, insert_nonce};
 use crate::embedding::{EmbeddablePaths, is_frame_ancestors, without_frame_ancestors};
 use crate::fingerprints::{FINGERPRINTS, NEXTJS_DATA_FINGERPRINTS};
-use crate::header_name_set::HeaderNameSet;
+use crate::header_name_set::{HeaderNameSet, Shape, ShapeSet};
 use crate::names::{CROSS_ORIGIN_EMBEDDER_POLICY, CROSS_ORIGIN_OPENER_POLICY, PERMISSIONS_POLICY, REPORTING_ENDPOINTS};
 use crate::nonce::CspNonce;
 use crate::profiles::Header;
@@ -43,6 +43,8 @@ pub(crate) struct Rules {
     // Shared by all rules that have not changed them.
     removed: Arc<HeaderNameSet>,
     removed_unless_nextjs_data: Arc<HeaderNameSet>,
+    /// The shapes of the names of sent headers, and of `Content-Security-Policy`, which affects them.
+    relevant: ShapeSet,
     pub(crate) assume_https: bool,
     pub(crate) cookies: Option<CookieAttributes>,
     /// Whether any policy contains a nonce placeholder. If none does, no nonces are created.
@@ -122,8 +124,11 @@ impl Rules {
             scope: *scope,
             precedence: Precedence::InnerService,
         });
+        let mut relevant = ShapeSet::default();
+        profile.iter().map(|(name, ..)| name).chain([&CONTENT_SECURITY_POLICY]).for_each(|name| relevant.insert(name));
         Self {
             sent: sent.collect(),
+            relevant,
             removed: Arc::clone(&REMOVED),
             removed_unless_nextjs_data: Arc::clone(&REMOVED_UNLESS_NEXTJS_DATA),
             assume_https: false,
@@ -143,6 +148,7 @@ impl Rules {
     }
 
     fn send_rule(&mut self, name: HeaderName, value: HeaderValue, has_nonce: bool, precedence: Precedence) {
+        self.relevant.insert(&name);
         match self.sent.iter_mut().find(|rule| rule.name == name) {
             // Keeps the scope, which a profile may have set.
             Some(rule) => (rule.value, rule.has_nonce, rule.precedence) = (value, has_nonce, precedence),
@@ -180,7 +186,7 @@ impl Rules {
         RequestContext {
             is_https,
             takes_hsts: is_https && !is_local(request),
-            has_nextjs_data: request.headers().contains_key(X_NEXTJS_DATA),
+            has_nextjs_data: request.headers().keys().any(|name| *name == X_NEXTJS_DATA),
             is_embeddable: self.embeddable_paths.as_ref().is_some_and(|paths| paths.contains(request.uri().path())),
             nonce: if self.has_nonce { self.add_nonce(request) } else { None },
         }
@@ -201,14 +207,21 @@ impl Rules {
     pub(crate) fn apply<B>(&self, response: &mut Response<B>, context: &RequestContext) {
         let status = response.status();
         let headers = response.headers_mut();
-        while let Some(name) = headers.keys().find_map(|name| self.name_to_remove(name, context)) {
-            headers.remove(name);
-        }
+        let may_have_relevant = self.remove_fingerprints(headers, context);
         // Browsers render no page from an informational response.
-        if status.is_informational() {
-            return;
+        if !status.is_informational() {
+            self.add_headers(status, headers, context, may_have_relevant);
         }
+    }
 
+    /// Adds the headers of the rules. `may_have_relevant` is whether a [relevant](Self::relevant) header may be present.
+    fn add_headers(
+        &self,
+        status: StatusCode,
+        headers: &mut HeaderMap,
+        context: &RequestContext,
+        may_have_relevant: bool,
+    ) {
         if let Some(cookies) = self.cookies {
             cookies.apply(headers, context.is_https);
         }
@@ -221,7 +234,7 @@ impl Rules {
         // Growing the map once is cheaper than growing it twice. If it is full, the insertions below report that.
         let _ = headers.try_reserve(self.sent.len());
         let is_document = is_document(headers);
-        let has_frame_ancestors = has_frame_ancestors(headers);
+        let has_frame_ancestors = may_have_relevant && has_frame_ancestors(headers);
         for Rule { name, value, has_nonce, scope, precedence } in &self.sent {
             let applies = match (scope, precedence) {
                 (Scope::Https, _) => context.takes_hsts,
@@ -245,6 +258,10 @@ impl Rules {
             let value = adapted.as_ref().unwrap_or(value);
             let value = || if *has_nonce { insert_nonce(value, context.nonce.as_ref()) } else { value.clone() };
             // The only error is a full map, which is left as it is.
+            if !may_have_relevant {
+                drop(headers.try_append(name, value()));
+                continue;
+            }
             match (precedence, headers.try_entry(name)) {
                 (_, Ok(Entry::Vacant(vacant))) => drop(vacant.try_insert(value())),
                 (Precedence::Rule, Ok(Entry::Occupied(mut occupied))) => drop(occupied.insert(value())),
@@ -253,11 +270,33 @@ impl Rules {
         }
     }
 
+    /// Removes fingerprinting headers, and returns whether the response may have a [relevant](Self::relevant) header.
+    ///
+    /// One pass over the names replaces a look-up of each header (bench `security-headers`: 470 of 3,660 instructions less).
+    fn remove_fingerprints(&self, headers: &mut HeaderMap, context: &RequestContext) -> bool {
+        let mut may_have_relevant = false;
+        loop {
+            let mut names = headers.keys().filter_map(|name| {
+                let shape = Shape::of(name);
+                may_have_relevant |= self.relevant.contains(shape);
+                self.name_to_remove(name, shape, context)
+            });
+            // A removal changes the order of the names. Most responses have few of these headers.
+            let removed: [Option<&HeaderName>; 4] = std::array::from_fn(|_| names.next());
+            for name in removed.into_iter().flatten() {
+                headers.remove(name);
+            }
+            if removed.contains(&None) {
+                return may_have_relevant;
+            }
+        }
+    }
+
     /// Returns the stored copy of `name` if the header must be removed.
-    fn name_to_remove(&self, name: &HeaderName, context: &RequestContext) -> Option<&HeaderName> {
-        self.removed.get(name).or_else(|| match context.has_nextjs_data {
+    fn name_to_remove(&self, name: &HeaderName, shape: Shape, context: &RequestContext) -> Option<&HeaderName> {
+        self.removed.get_by_shape(name, shape).or_else(|| match context.has_nextjs_data {
             true => None,
-            false => self.removed_unless_nextjs_data.get(name),
+            false => self.removed_unless_nextjs_data.get_by_shape(name, shape),
         })
     }
 }
@@ -310,6 +349,65 @@ fn has_frame_ancestors(headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::profiles;
+    use proptest::prelude::*;
+
+    /// Names of fields that are removed, sent or ignored, and some with the shape of another one.
+    const NAMES: [&str; 16] = [
+        "server",
+        "sirvir",
+        "x-powered-by",
+        "x-generator",
+        "x-nextjs-redirect",
+        "x-envoy-internal",
+        "x-cms",
+        "x-content-type-options",
+        "x-frame-options",
+        "x-frame-optiens",
+        "referrer-policy",
+        "content-security-policy",
+        "strict-transport-security",
+        "content-type",
+        "date",
+        "x-custom",
+    ];
+
+    proptest! {
+        #[test]
+        fn fast_path_for_responses_equals_the_general_path(
+            fields in proptest::collection::vec((proptest::sample::select(&NAMES[..]), "frame-ancestors 'self'|text/html|a"), 0..12),
+            is_strict: bool,
+            overrides: bool,
+            takes_hsts: bool,
+            has_nextjs_data: bool,
+            is_update: bool,
+        ) {
+            let mut rules = Rules::new(if is_strict { &profiles::STRICT } else { &profiles::RECOMMENDED });
+            rules.send(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=1"), Precedence::InnerService);
+            if overrides {
+                rules.send(HeaderName::from_static("x-custom"), HeaderValue::from_static("b"), Precedence::Rule);
+            }
+            let context =
+                RequestContext { is_https: takes_hsts, takes_hsts, has_nextjs_data, is_embeddable: false, nonce: None };
+            let status = if is_update { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
+            let mut fast = Response::new(());
+            *fast.status_mut() = status;
+            for (name, value) in &fields {
+                fast.headers_mut().append(*name, value.parse().unwrap());
+            }
+            let mut general = fast.headers().clone();
+            rules.apply(&mut fast, &context);
+            for name in NAMES.map(HeaderName::from_static) {
+                let is_removed = rules.removed.get(&name).is_some()
+                    || !has_nextjs_data && rules.removed_unless_nextjs_data.get(&name).is_some();
+                if is_removed {
+                    general.remove(name);
+                }
+            }
+            rules.add_headers(status, &mut general, &context, true);
+            prop_assert_eq!(fast.headers(), &general);
+        }
+    }
 
     #[test]
     fn treats_responses_with_html_xml_or_unknown_types_as_documents() {

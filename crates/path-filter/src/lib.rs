@@ -121,6 +121,7 @@ mod future;
 #[doc(hidden)]
 pub mod fuzz;
 mod globs;
+mod gram_filter;
 mod layer;
 mod list;
 mod literal_prefilter;

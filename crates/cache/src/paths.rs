@@ -12,7 +12,14 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 #[derive(Clone, Debug)]
 pub struct CachePaths {
     // `None` matches every path.
-    globs: Option<Arc<GlobSet>>,
+    globs: Option<Arc<Globs>>,
+}
+
+#[derive(Debug)]
+struct Globs {
+    set: GlobSet,
+    /// A fast path, which excludes most paths (bench `cache, not applying`: 710 of 1,330 instructions less).
+    edges: Edges,
 }
 
 /// The error for an invalid path glob.
@@ -36,7 +43,7 @@ impl CachePaths {
     ///
     /// If a glob is malformed.
     pub fn new<'a>(globs: impl IntoIterator<Item = &'a str>) -> Result<Self, CachePathsError> {
-        let mut set = GlobSetBuilder::new();
+        let (mut set, mut edges) = (GlobSetBuilder::new(), Edges::default());
         for glob in globs {
             if matches!(glob, "/**" | "**") {
                 return Ok(Self::all());
@@ -44,6 +51,7 @@ impl CachePaths {
             // `globset` looks up single extensions and prefixes in tables. Alternatives would need a regular
             // expression.
             for glob in alternatives(glob) {
+                edges.add(&glob);
                 let error =
                     |error: globset::Error| CachePathsError { glob: glob.clone(), reason: error.kind().to_string() };
                 set.add(GlobBuilder::new(&glob).literal_separator(true).build().map_err(error)?);
@@ -53,7 +61,7 @@ impl CachePaths {
             glob: error.glob().unwrap_or_default().to_owned(),
             reason: error.kind().to_string(),
         };
-        Ok(Self { globs: Some(Arc::new(set.build().map_err(error)?)) })
+        Ok(Self { globs: Some(Arc::new(Globs { set: set.build().map_err(error)?, edges })) })
     }
 
     /// Returns whether `path` matches a glob; the path is compared without decoding.
@@ -61,8 +69,40 @@ impl CachePaths {
     pub fn contains(&self, path: &str) -> bool {
         match &self.globs {
             None => true,
-            Some(globs) => globs.is_match(path) && !is_ambiguous(path),
+            Some(globs) => globs.edges.may_match(path) && globs.set.is_match(path) && !is_ambiguous(path),
         }
+    }
+}
+
+/// The literal texts at the beginning or the end of globs: each path that a glob matches begins or ends with its text.
+#[derive(Debug, Default)]
+struct Edges {
+    prefixes: Vec<Box<[u8]>>,
+    suffixes: Vec<Box<[u8]>>,
+}
+
+impl Edges {
+    fn add(&mut self, glob: &str) {
+        let (mut prefix, mut suffix) = ("", "");
+        if !glob.contains(['\\', '[', ']', '{', '}']) {
+            let is_wildcard = ['*', '?'];
+            // `/a/**/b` matches `/a/b`: the slashes beside the wildcards are not literal.
+            prefix = glob.split(is_wildcard).next().unwrap_or_default().trim_end_matches('/');
+            suffix = glob.rsplit(is_wildcard).next().unwrap_or_default().trim_start_matches('/');
+        }
+        match prefix {
+            "" => self.suffixes.push(suffix.as_bytes().into()),
+            _ => self.prefixes.push(prefix.as_bytes().into()),
+        }
+    }
+
+    /// Returns `false` if no glob can match `path`.
+    fn may_match(&self, path: &str) -> bool {
+        let path = path.as_bytes();
+        // The comparison of one byte avoids that of most texts.
+        let begins_with = |text: &[u8]| text.get(1) == path.get(1) && path.starts_with(text) || text.len() < 2;
+        let ends_with = |text: &[u8]| text.last() == path.last() && path.ends_with(text) || text.is_empty();
+        self.prefixes.iter().any(|text| begins_with(text)) || self.suffixes.iter().any(|text| ends_with(text))
     }
 }
 
@@ -118,6 +158,19 @@ fn is_ambiguous(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn edges_of_globs_exclude_no_path_that_a_glob_matches(
+            globs in proptest::collection::vec("/?(a|b|\\*|\\*\\*|\\?|/|\\.|[{]a,b[}]|[\\[]ab[\\]]){1,6}", 1..3),
+            path in "/[ab./]{0,8}",
+        ) {
+            if let Ok(CachePaths { globs: Some(globs) }) = CachePaths::new(globs.iter().map(String::as_str)) {
+                prop_assert!(globs.edges.may_match(&path) || !globs.set.is_match(&path));
+            }
+        }
+    }
 
     const DEFAULT: &str =
         "/_next/static/**,/static/**,/assets/**,**/*.{css,js,mjs,woff2,png,jpg,jpeg,gif,svg,webp,avif,ico}";

@@ -63,7 +63,7 @@ impl FromIterator<Coding> for CodingSet {
 /// The weights of the content codings in a client's `Accept-Encoding` (RFC 9110 §12.5.3).
 ///
 /// Weights are in thousandths.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Preferences {
     codings: [Option<u16>; Coding::ALL.len()],
     identity: Option<u16>,
@@ -75,6 +75,15 @@ pub(crate) struct Preferences {
 impl Preferences {
     /// Adds the codings of one `Accept-Encoding` field line. Several lines are one list (RFC 9110 §5.3).
     pub(crate) fn read(&mut self, line: &[u8]) {
+        // A fast path for the lines that browsers send (bench `compression, not applying`: 270 of 1,420 instructions less).
+        let browser_line = if self.members == 0 { browser_line(line) } else { None };
+        match browser_line {
+            Some(preferences) => *self = preferences,
+            None => self.read_members(line),
+        }
+    }
+
+    fn read_members(&mut self, line: &[u8]) {
         for member in line.split(|&byte| byte == b',') {
             if self.members == MAX_MEMBERS {
                 return;
@@ -114,6 +123,18 @@ impl Preferences {
     }
 }
 
+/// Returns the preferences of a line that common browsers send.
+fn browser_line(line: &[u8]) -> Option<Preferences> {
+    let full = Some(FULL_WEIGHT);
+    let (codings, members) = match line {
+        b"gzip, deflate, br, zstd" => ([full; 3], 4),
+        b"gzip, deflate, br" => ([None, full, full], 3),
+        b"gzip, deflate" => ([None, None, full], 2),
+        _ => return None,
+    };
+    Some(Preferences { codings, members, ..Preferences::default() })
+}
+
 /// The weight 1, in thousandths.
 const FULL_WEIGHT: u16 = 1000;
 
@@ -147,11 +168,24 @@ fn parse_weight(parameter: &[u8]) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn preferred(lines: &[&str], enabled: CodingSet) -> Option<&'static str> {
         let mut preferences = Preferences::default();
         lines.iter().for_each(|line| preferences.read(line.as_bytes()));
         preferences.preferred(enabled).map(Coding::as_str)
+    }
+
+    proptest! {
+        #[test]
+        fn fast_path_for_browser_lines_equals_the_general_path(
+            lines in proptest::collection::vec("(gzip, deflate(, br(, zstd)?)?|br|deflate|gzip;q=0.5)(, zstd;q=0| )?", 1..3),
+        ) {
+            let (mut fast, mut general) = (Preferences::default(), Preferences::default());
+            lines.iter().for_each(|line| fast.read(line.as_bytes()));
+            lines.iter().for_each(|line| general.read_members(line.as_bytes()));
+            prop_assert_eq!(fast, general);
+        }
     }
 
     #[test]

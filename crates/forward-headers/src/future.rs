@@ -75,8 +75,8 @@ where
             return Poll::Ready(Ok(response.unwrap_or_else(|| Response::new(Either::Right(Full::default())))));
         };
         let mut response = ready!(inner.poll(cx))?.map(Either::Left);
-        let upgrade = response.headers().get(UPGRADE).filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS);
-        let upgrade = upgrade.cloned();
+        let is_switch = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let upgrade = if is_switch { response.headers().get(UPGRADE).cloned() } else { None };
         hop_by_hop::remove(response.headers_mut());
         // RFC 9110 §15.2.2: a 101 names the new protocol in `Upgrade`, which a proxy that forwards the 101 keeps.
         if let Some(upgrade) = upgrade {

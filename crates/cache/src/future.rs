@@ -114,7 +114,7 @@ where
     type Output = Result<Response<ResponseBody<B>>, E>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let outcome = loop {
+        let mut outcome = loop {
             match self.as_mut().project().kind.project() {
                 // Polled again after its end, a future may stay pending.
                 KindProjection::Ready { response } => match response.take() {
@@ -141,14 +141,12 @@ where
                 },
             }
         };
-        Poll::Ready(outcome.map(|mut response| {
-            // Without the extension, the response has no member of this cache.
-            if let Some(key) = &self.key
-                && response.extensions().get::<CacheStatus>().is_some()
-            {
-                append_key(response.headers_mut(), key.as_str());
-            }
-            response
-        }))
+        // Without the extension, the response has no member of this cache.
+        if let (Some(key), Ok(response)) = (&self.key, &mut outcome)
+            && response.extensions().get::<CacheStatus>().is_some()
+        {
+            append_key(response.headers_mut(), key.as_str());
+        }
+        Poll::Ready(outcome)
     }
 }

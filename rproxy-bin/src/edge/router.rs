@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 
 use http::{Request, Response};
 use pin_project_lite::pin_project;
@@ -97,22 +97,19 @@ impl<S: Clone> Stack<S> {
     where
         S: Service<Request<B>, Response = Response<R>, Error = Infallible>,
     {
-        match self.shared.try_lock() {
-            Ok(mut stack) => Self::call_stack(&mut stack, label, request),
-            Err(_) => Self::call_stack(&mut self.original.clone(), label, request),
-        }
-    }
-
-    fn call_stack<B, R>(stack: &mut S, label: Option<SiteLabel>, request: Request<B>) -> RouterFuture<S, B>
-    where
-        S: Service<Request<B>, Response = Response<R>, Error = Infallible>,
-    {
-        // The layers of the stacks are always ready.
-        let call = match stack.poll_ready(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Ok(())) => Call::Ready { future: stack.call(request) },
-            Poll::Pending => Call::Waiting { future: Box::pin(Oneshot::new(stack.clone(), request)) },
+        let (mut shared, mut clone) = (self.shared.try_lock(), None);
+        let stack = match &mut shared {
+            Ok(stack) => &mut **stack,
+            Err(_) => clone.insert(self.original.clone()),
         };
-        RouterFuture { label, call }
+        // The layers of the stacks are always ready.
+        match stack.poll_ready(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => RouterFuture { label, call: Call::Ready { future: stack.call(request) } },
+            Poll::Pending => {
+                let future = Box::pin(Oneshot::new(stack.clone(), request));
+                RouterFuture { label, call: Call::Waiting { future } }
+            }
+        }
     }
 }
 
@@ -147,13 +144,15 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let Ok(mut response) = ready!(match this.call.project() {
+        let mut polled = match this.call.project() {
             CallProjection::Ready { future } => future.poll(cx),
             CallProjection::Waiting { future } => future.as_mut().poll(cx),
-        });
-        if let Some(label) = this.label.take() {
+        };
+        if let Poll::Ready(Ok(response)) = &mut polled
+            && let Some(label) = this.label.take()
+        {
             response.extensions_mut().insert(label);
         }
-        Poll::Ready(Ok(response))
+        polled
     }
 }

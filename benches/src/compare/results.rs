@@ -35,7 +35,7 @@ struct ScenarioResults<'a> {
 #[serde(rename_all = "lowercase")]
 enum ProgramResults<'a> {
     Figures(BTreeMap<&'static str, FigureResults>),
-    /// The reason that the program has no figures.
+    /// The reason that the benchmark has no results for the program.
     Void(&'a str),
 }
 

@@ -22,7 +22,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_symbol_in_a_field_name_may_replace_a_hyphen() {
+    fn field_names_with_any_symbol_in_place_of_a_hyphen_are_spellings_of_each_other() {
         for name in ["x-real-ip", "x_real_ip", "x.real-ip", "x~real!ip"] {
             assert!(is_spelling_of(name, "x-real-ip") && has_prefix(name, "x-real-"), "{name}");
             assert_eq!(is_canonical(name), name == "x-real-ip", "{name}");

@@ -40,7 +40,7 @@ fn note(title: &str, text: &str) -> String {
     format!("<aside><strong>{}</strong> {}.</aside>\n", escaped(title), escaped(&text))
 }
 
-/// Returns a sentence for the visitor of a site.
+/// Returns the explanation of an error status that the error page shows.
 fn sentence(status: StatusCode) -> &'static str {
     match status.as_u16() {
         403 => "You do not have access to this page.",

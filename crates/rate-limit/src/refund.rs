@@ -29,7 +29,7 @@ pub(crate) enum Charged {
 }
 
 impl Refund {
-    /// Refunds the request by reverting the charge.
+    /// Refunds the quota that the request was charged.
     pub(crate) fn apply(self) {
         match self.charged {
             Charged::Key(limiter, key) => limiter.refund(key, self.cost),

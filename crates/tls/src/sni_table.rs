@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn default_certificates_share_a_name_with_the_first_certificate() {
+    fn default_certificates_are_the_first_and_those_that_share_a_name_with_it() {
         let [first, partial, complete, unrelated] = [
             (&["a.test", "b.test"][..], &PKCS_RSA_SHA256),
             (&["b.test"], &PKCS_ECDSA_P256_SHA256),

@@ -59,7 +59,7 @@ impl Notices {
         tracing::info!(host, suppressed, "request for an unknown host rejected: {explanation}");
     }
 
-    /// Warns of a proxy whose clients share one rate limit, if the limit has counted the request.
+    /// Logs a warning if a rate limit has counted the request of an untrusted proxy, whose clients share the quota.
     ///
     /// It is either not trusted, or does not report the client in the expected field.
     ///

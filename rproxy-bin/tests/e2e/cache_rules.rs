@@ -314,7 +314,7 @@ fn send(proxy: &Proxy, path: &str, sent: &str) -> Response {
 }
 
 #[test]
-fn follows_the_caching_rules_of_the_rfcs() {
+fn stores_and_reuses_responses_as_the_caching_rfcs_require() {
     let responses = Answers::default();
     let settings = [
         ("RPROXY_CACHE_PATHS", "/**"),

@@ -79,7 +79,7 @@ impl Validators {
         origin_tag.is_some_and(|origin_tag| origin_tag.ends_with(b"-"))
     }
 
-    /// Whether `headers` contains the same strong `ETag`.
+    /// Whether `headers` and these validators have the same strong `ETag`.
     pub(crate) fn strongly_match(&self, headers: &HeaderMap) -> bool {
         match (&self.etag, headers.get(header::ETAG)) {
             (Some(ours), Some(theirs)) => strongly_equal(ours.as_bytes(), theirs.as_bytes()),
@@ -87,7 +87,7 @@ impl Validators {
         }
     }
 
-    /// Whether `headers` contains different validators and therefore describes another representation.
+    /// Whether the validators in `headers` differ from these, and so belong to another representation.
     pub(crate) fn contradict(&self, headers: &HeaderMap) -> bool {
         let others = Self::from_headers(headers);
         let differ = |ours: &Option<HeaderValue>, theirs: &Option<HeaderValue>| match (ours, theirs) {

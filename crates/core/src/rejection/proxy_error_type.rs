@@ -24,7 +24,7 @@ pub enum ProxyErrorType {
     ConnectionTimeout,
     /// The next hop sent no data in time.
     ConnectionReadTimeout,
-    /// The next hop accepted no data in time.
+    /// The next hop did not accept data before the timeout.
     ConnectionWriteTimeout,
     /// The maximum number of connections to the next hop is reached.
     ConnectionLimitReached,

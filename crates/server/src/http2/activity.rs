@@ -203,7 +203,7 @@ impl Activity {
         }
     }
 
-    /// Counts response data as useful frames, because the client sends window updates for it.
+    /// Allows the client a number of WINDOW_UPDATE frames for this response data.
     pub(super) fn count_response_data(&self, bytes: usize) {
         self.useful.fetch_add(1 + (bytes / 4096) as u64, Relaxed);
     }

@@ -184,7 +184,7 @@ async fn restricts_the_permissions_of_new_and_existing_cache_files() {
 }
 
 #[tokio::test]
-async fn tag_secret_persists_in_the_cache_directory() {
+async fn entity_tag_secret_persists_in_the_cache_directory() {
     let folder = tempfile::tempdir().unwrap();
     let secret = open(folder.path(), 1 << 20).secret();
     assert_eq!(open(folder.path(), 1 << 20).secret(), secret);

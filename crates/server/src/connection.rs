@@ -8,13 +8,7 @@ use http::uri::Scheme;
 use http::{Request, Response};
 use http_body::Body;
 use rproxy_client_ip::PeerAddr;
-#[cfg(feature = "tls")]
-use rproxy_core::ClientCertificate;
 use rproxy_core::TlsInfo;
-#[cfg(feature = "tls")]
-use rproxy_tls::Identity;
-#[cfg(feature = "tls")]
-use rustls::pki_types::CertificateDer;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -22,17 +16,18 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
-use crate::body::RequestBody;
 use crate::box_error::BoxError;
-use crate::client_socket::ClientSocket;
 use crate::connection_config::ConnectionConfig;
 use crate::connection_counts::TooManyConnections;
 use crate::drain::OpenConnection;
-use crate::http1::PriorKnowledge;
-use crate::service::ConnectionService;
+use crate::listen::proxy_protocol;
+use crate::protocol::ConnectionService;
+use crate::protocol::RequestBody;
+use crate::protocol::http1::PriorKnowledge;
+use crate::protocol::http2;
+use crate::transport::client_socket::ClientSocket;
 #[cfg(feature = "tls")]
-use crate::tls_parameters::tls_parameters;
-use crate::{http2, proxy_protocol};
+use crate::transport::tls::{self, Session};
 
 /// An accepted connection and the service for its requests.
 pub(crate) struct Connection<S> {
@@ -118,35 +113,13 @@ where
     {
         // A separate task, so that a slow handshake does not delay other connections.
         tokio::spawn(async move {
-            let peer = self.peer.0;
-            let mut handshake = self.config.handshakes.begin();
-            let accepted = tokio::select! {
-                biased;
-                accepted = timeout(self.config.limits.handshake_timeout, acceptor.accept(socket)) => accepted,
-                () = handshake.evicted() => return tracing::debug!(%peer, "too many TLS handshakes in progress, closing the connection with the oldest one"),
-            };
-            drop(handshake);
-            let stream = match accepted {
-                // Boxed, because a TLS session is large and moved several times.
-                Ok(Ok(stream)) => Box::new(stream),
-                Ok(Err(error)) => return tracing::debug!(%peer, %error, "TLS handshake failed, closing the connection"),
-                Err(_) => return tracing::debug!(%peer, "TLS handshake timed out, closing the connection"),
-            };
-            let (_, session) = stream.get_ref();
-            if rproxy_tls::is_challenge(session.alpn_protocol()) {
-                // RFC 8737 §3: the handshake completes the validation, and no HTTP follows.
-                return;
-            }
-            let is_http2 = session.alpn_protocol() == Some(b"h2");
-            let server_name = session.server_name().map(|name| name.to_ascii_lowercase().into());
-            let mut tls = TlsInfo::default();
-            tls.server_name = server_name;
-            tls.parameters = tls_parameters(session);
-            tls.client_certificate = session.peer_certificates().and_then(client_certificate);
-            let tls = Some(tls);
-            match is_http2 {
-                true => self.serve_http2(stream, tls),
-                false => self.serve_http1(stream, Scheme::HTTPS, tls),
+            match tls::accept(socket, acceptor, &self.config.handshakes, self.config.limits.handshake_timeout).await {
+                Ok(Some(Session { stream, info, is_http2: true })) => self.serve_http2(stream, Some(info)),
+                Ok(Some(Session { stream, info, is_http2: false })) => {
+                    self.serve_http1(stream, Scheme::HTTPS, Some(info));
+                }
+                Ok(None) => {}
+                Err(error) => log(self.peer, &error),
             }
         });
     }
@@ -162,7 +135,7 @@ where
         let service =
             ConnectionService { inner: service, peer, is_loopback, scheme, tls, client_connection: Arc::default() };
         tokio::spawn(async move {
-            match crate::http1::serve(socket, service, &config, draining).await {
+            match crate::protocol::http1::serve(socket, service, &config, draining).await {
                 Ok(None) => {}
                 Ok(Some(PriorKnowledge { socket, first, service, draining })) => {
                     spawn_http2(socket, first, service, config, draining, open);
@@ -212,14 +185,4 @@ fn spawn_http2<T, S, B>(
 fn log(peer: PeerAddr, error: &(dyn Error + 'static)) {
     let source = error.source().map(tracing::field::display);
     tracing::debug!(peer = %peer.0, %error, source, "connection failed");
-}
-
-/// Returns the certificate of the client, or `None` if it sent an empty chain.
-#[cfg(feature = "tls")]
-fn client_certificate(chain: &[CertificateDer<'_>]) -> Option<ClientCertificate> {
-    let certificate = ClientCertificate::new(chain)?;
-    Some(match chain.first().and_then(Identity::from_certificate) {
-        Some(identity) => certificate.with_identity(&identity.subject, &identity.fingerprint),
-        None => certificate,
-    })
 }

@@ -9,11 +9,11 @@ use rproxy_http1::HeadLimits;
 use tokio_rustls::TlsAcceptor;
 
 use crate::connection_settings::ConnectionSettings;
-#[cfg(feature = "tls")]
-use crate::handshake_limit::HandshakeLimit;
-use crate::http1::HalfClose;
 use crate::limits::{LONGEST_TARGET, Limits};
-use crate::proxy_protocol::ProxyProtocolVersions;
+use crate::listen::ProxyProtocolVersions;
+use crate::transport::HalfClose;
+#[cfg(feature = "tls")]
+use crate::transport::handshake_limit::HandshakeLimit;
 use crate::worker_settings::WorkerSettings;
 
 /// The configuration shared by all connections of a worker.

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use rproxy_client_ip::TrustedProxies;
 
-use crate::http1::HalfClose;
 use crate::limits::Limits;
-use crate::proxy_protocol::ProxyProtocolVersions;
+use crate::listen::ProxyProtocolVersions;
+use crate::transport::HalfClose;
 
 /// The settings of client connections.
 #[derive(Clone, Debug)]

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
-pub use crate::http2::fuzz::frames;
-use crate::proxy_protocol::{ProxyProtocolVersions, read};
+use crate::listen::proxy_protocol::{ProxyProtocolVersions, read};
+pub use crate::protocol::http2::fuzz::frames;
 
 /// Checks that bytes after a PROXY protocol header do not change its result, and that a truncated header fails.
 pub fn proxy_protocol(bytes: &[u8]) {

@@ -83,10 +83,7 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
-mod body;
 mod box_error;
-mod client_socket;
-mod close_connection;
 mod connection;
 mod connection_config;
 mod connection_counts;
@@ -95,21 +92,11 @@ mod drain;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
-mod handover;
-#[cfg(feature = "tls")]
-mod handshake_limit;
-mod http1;
-mod http2;
-mod inherited_sockets;
 mod limits;
 mod listen;
-mod loopback_client;
-mod proxy_protocol;
-mod request_body_error;
+mod protocol;
 mod server;
-mod service;
-#[cfg(feature = "tls")]
-mod tls_parameters;
+mod transport;
 mod worker;
 mod worker_settings;
 mod worst_case_memory;
@@ -117,19 +104,15 @@ mod worst_case_memory;
 pub use rproxy_core::{ClientCertificate, RejectedHead, Rejection, TlsInfo, TlsParameters};
 
 pub use self::{
-    body::RequestBody,
-    close_connection::CloseConnection,
     drain::Handle,
-    handover::{HandoverClient, HandoverError, HandoverListener},
-    http1::{HalfClose, InterimRelay},
-    inherited_sockets::InheritedSockets,
     limits::Limits,
-    listen::{ListenAddr, ListenAddrError},
-    loopback_client::LoopbackClient,
-    proxy_protocol::ProxyProtocolVersions,
-    request_body_error::RequestBodyError,
+    listen::{
+        HandoverClient, HandoverError, HandoverListener, InheritedSockets, ListenAddr, ListenAddrError,
+        ProxyProtocolVersions,
+    },
+    protocol::{ClientConnection, CloseConnection, InterimRelay, LoopbackClient, RequestBody, RequestBodyError},
     server::{RunningServer, Server, ServerError},
-    service::ClientConnection,
+    transport::HalfClose,
     worker::Worker,
     worst_case_memory::WorstCaseMemory,
 };

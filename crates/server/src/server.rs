@@ -19,11 +19,13 @@ use tower_service::Service;
 use crate::box_error::BoxError;
 use crate::drain::Handle;
 use crate::limits::Limits;
+use crate::listen::InheritedSockets;
+use crate::listen::ProxyProtocolVersions;
 use crate::listen::{BoundSocket, ListenAddr};
-use crate::proxy_protocol::ProxyProtocolVersions;
+use crate::protocol::RequestBody;
+use crate::transport::HalfClose;
 use crate::worker::{self, Worker};
 use crate::worker_settings::WorkerSettings;
-use crate::{HalfClose, InheritedSockets, RequestBody};
 
 /// A builder for a server; [`start`](Server::start) binds its addresses and starts its workers.
 ///

@@ -13,12 +13,12 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tower_service::Service;
 
-use crate::body::RequestBody;
 use crate::box_error::BoxError;
 use crate::connection::Connection;
 use crate::connection_config::ConnectionConfig;
 use crate::drain::{Handle, ListeningSocket, OpenConnection};
 use crate::listen::BoundSocket;
+use crate::protocol::RequestBody;
 use crate::worker_settings::WorkerSettings;
 
 /// The worker thread for which a service is created.

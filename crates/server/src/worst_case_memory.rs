@@ -1,7 +1,7 @@
 //! The memory that one client can use.
 
 use crate::limits::{FIELD, Limits};
-use crate::{http1, http2};
+use crate::protocol::{http1, http2};
 
 /// The maximum memory in bytes that this crate and h2 can use for one client connection.
 ///

@@ -8,9 +8,9 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::client_io::ClientIo;
-use crate::client_socket::ClientSocket;
-use crate::http2::PREFACE;
-use crate::service::ConnectionService;
+use crate::protocol::connection_service::ConnectionService;
+use crate::protocol::http2::PREFACE;
+use crate::transport::client_socket::ClientSocket;
 
 /// A connection on which the client sent the HTTP/2 preface.
 pub(crate) struct PriorKnowledge<T, S> {
@@ -66,7 +66,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http1::HalfClose;
+    use crate::transport::HalfClose;
     use tokio::io::{AsyncWriteExt, duplex};
 
     #[tokio::test(start_paused = true)]

@@ -5,7 +5,6 @@
 
 mod client_io;
 mod exchange;
-mod half_close;
 mod interim;
 mod preface;
 mod request_content;
@@ -15,7 +14,6 @@ mod upgrade;
 mod yield_budget;
 
 pub(crate) use self::client_io::{CONTENT_READ, MAX_AHEAD};
-pub use self::half_close::HalfClose;
 pub use self::interim::InterimRelay;
 pub(crate) use self::preface::PriorKnowledge;
 pub(crate) use self::request_content::RequestContent;

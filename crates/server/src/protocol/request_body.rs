@@ -7,8 +7,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use crate::http1::RequestContent;
-use crate::request_body_error::RequestBodyError;
+use crate::protocol::http1::RequestContent;
+use crate::protocol::request_body_error::RequestBodyError;
 
 /// The body of a client's request, which is empty for most requests.
 #[derive(Debug, Default)]

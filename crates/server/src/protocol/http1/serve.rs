@@ -22,11 +22,11 @@ use super::preface::{self, DetectedProtocol, PriorKnowledge};
 use super::request_content::content;
 use super::response::Client;
 use super::upgrade::PendingUpgrade;
-use crate::body::RequestBody;
 use crate::box_error::BoxError;
-use crate::client_socket::ClientSocket;
 use crate::connection_config::ConnectionConfig;
-use crate::service::ConnectionService;
+use crate::protocol::connection_service::ConnectionService;
+use crate::protocol::request_body::RequestBody;
+use crate::transport::client_socket::ClientSocket;
 
 /// Serves an HTTP/1.1 connection until it closes, or returns it if the client sends the HTTP/2 preface.
 ///

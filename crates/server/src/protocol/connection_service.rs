@@ -16,11 +16,11 @@ use rproxy_client_ip::PeerAddr;
 use rproxy_core::{RejectedHead, TlsInfo};
 use tower_service::Service;
 
-use crate::body::RequestBody;
 use crate::box_error::BoxError;
-use crate::close_connection::CloseConnection;
-use crate::http1::YieldBudget;
-use crate::loopback_client::LoopbackClient;
+use crate::protocol::close_connection::CloseConnection;
+use crate::protocol::http1::YieldBudget;
+use crate::protocol::loopback_client::LoopbackClient;
+use crate::protocol::request_body::RequestBody;
 
 /// The service of one connection, with the extensions for its requests.
 #[derive(Clone)]

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use listenfd::ListenFd;
 
 use crate::ListenAddr;
-use crate::listen::BoundSocket;
+use crate::listen::address::BoundSocket;
 
 /// Inherited listening sockets, which a server uses instead of binding their addresses again.
 ///

@@ -213,7 +213,7 @@ const ENHANCE_YOUR_CALM: u32 = 11;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http2::frames::{DATA, PREFACE};
+    use crate::protocol::http2::frames::{DATA, PREFACE};
     use tokio::io::duplex;
 
     fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {

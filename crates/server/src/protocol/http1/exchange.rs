@@ -13,10 +13,10 @@ use tower_service::Service;
 use super::interim::{CONTINUE, InterimResponses};
 use super::request_content::ContentEvent;
 use super::response::{Client, send_chunked, send_sized, send_until_close};
-use crate::body::RequestBody;
 use crate::box_error::BoxError;
-use crate::client_socket::ClientSocket;
-use crate::close_connection::CloseConnection;
+use crate::protocol::close_connection::CloseConnection;
+use crate::protocol::request_body::RequestBody;
+use crate::transport::client_socket::ClientSocket;
 
 /// The state of the connection after an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

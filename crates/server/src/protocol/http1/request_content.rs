@@ -9,8 +9,8 @@ use http_body::{Frame, SizeHint};
 use rproxy_http1::{BodyDecoder, InvalidBody, RequestBodyFraming};
 
 use super::client_io::ClientIo;
-use crate::client_socket::ClientSocket;
-use crate::request_body_error::RequestBodyError;
+use crate::protocol::request_body_error::RequestBodyError;
+use crate::transport::client_socket::ClientSocket;
 
 /// The service's half: the content as the frames of a body.
 #[derive(Debug)]

@@ -31,11 +31,11 @@ use self::frame_io::FrameIo;
 pub(crate) use self::frames::PREFACE;
 use self::reclaimable_io::reclaimable;
 use self::stream::{StreamExecutor, StreamService};
-use crate::body::RequestBody;
 use crate::box_error::BoxError;
 use crate::connection_config::ConnectionConfig;
 use crate::limits::{FIELD, Limits};
-use crate::service::ConnectionService;
+use crate::protocol::connection_service::ConnectionService;
+use crate::protocol::request_body::RequestBody;
 
 /// Serves an HTTP/2 connection until it closes. `first` holds the bytes that were already read.
 pub(crate) async fn serve<T, S, B>(

@@ -10,8 +10,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::HalfClose;
-use crate::client_socket::ClientSocket;
+use crate::transport::HalfClose;
+use crate::transport::client_socket::ClientSocket;
 
 /// The socket of an HTTP/1.1 connection.
 ///

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, duplex};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::*;
-use crate::http1::HalfClose;
+use crate::transport::HalfClose;
 
 /// A response body with a single delayed frame.
 struct DelayedBody {

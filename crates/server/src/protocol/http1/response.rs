@@ -15,7 +15,7 @@ use super::client_io::ClientIo;
 use super::request_content::{ContentEvent, ContentReader};
 use super::yield_budget::YieldBudget;
 use crate::box_error::BoxError;
-use crate::client_socket::ClientSocket;
+use crate::transport::client_socket::ClientSocket;
 
 /// A client that waits for a response, and may still send the content of its request.
 pub(super) struct Client<'a, T> {

@@ -15,20 +15,20 @@ build:
 run *arguments:
     cargo run --locked -p rproxy-bin -- {{ arguments }}
 
-# Build the release binary with profile-guided optimisation (target/guided/rproxy). Takes half an hour.
+# Build the release binary with profile-guided optimisation (target/guided/rproxy), or `--static`. Takes half an hour.
 [group('build')]
-release:
-    scripts/release
+release *options:
+    scripts/release {{ options }}
 
 # Build the Debian package, from a binary if one is given.
 [group('build')]
 deb *binary:
     scripts/package-deb {{ binary }}
 
-# Build the container image. Needs buildah.
+# Build the container image, from a static binary if one is given. Needs buildah.
 [group('build')]
-container name='localhost/rproxy':
-    scripts/container {{ name }}
+container name='localhost/rproxy' *binary:
+    scripts/container {{ name }} {{ binary }}
 
 # Write the bill of materials (CycloneDX). Needs cargo-cyclonedx.
 [group('build')]

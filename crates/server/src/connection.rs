@@ -3,8 +3,6 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::uri::Scheme;
 use http::{Request, Response};
 use http_body::Body;
 use rproxy_client_ip::PeerAddr;
@@ -23,7 +21,7 @@ use crate::drain::OpenConnection;
 use crate::listen::proxy_protocol;
 use crate::protocol::ConnectionService;
 use crate::protocol::RequestBody;
-use crate::protocol::http1::PriorKnowledge;
+use crate::protocol::http1::{self, Http1End, PriorKnowledge};
 use crate::protocol::http2;
 use crate::transport::client_socket::ClientSocket;
 #[cfg(feature = "tls")]
@@ -103,7 +101,7 @@ where
         if let Some(acceptor) = self.config.tls.clone() {
             return self.serve_tls(socket, acceptor);
         }
-        self.serve_http1(socket, Scheme::HTTP, None);
+        self.serve_http1(socket, None);
     }
 
     #[cfg(feature = "tls")]
@@ -116,7 +114,7 @@ where
             match tls::accept(socket, acceptor, &self.config.handshakes, self.config.limits.handshake_timeout).await {
                 Ok(Some(Session { stream, info, is_http2: true })) => self.serve_http2(stream, Some(info)),
                 Ok(Some(Session { stream, info, is_http2: false })) => {
-                    self.serve_http1(stream, Scheme::HTTPS, Some(info));
+                    self.serve_http1(stream, Some(info));
                 }
                 Ok(None) => {}
                 Err(error) => log(self.peer, &error),
@@ -127,51 +125,40 @@ where
     // The functions below spawn a new task, because a task keeps the size of its largest state, and that of the handshake
     // is large.
 
-    fn serve_http1<T>(self, socket: T, scheme: Scheme, tls: Option<TlsInfo>)
+    fn serve_http1<T>(self, socket: T, tls: Option<Box<TlsInfo>>)
     where
         T: ClientSocket + Send + 'static,
     {
         let Self { peer, is_loopback, service, config, draining, open } = self;
-        let service =
-            ConnectionService { inner: service, peer, is_loopback, scheme, tls, client_connection: Arc::default() };
-        tokio::spawn(async move {
-            match crate::protocol::http1::serve(socket, service, &config, draining).await {
-                Ok(None) => {}
-                Ok(Some(PriorKnowledge { socket, first, service, draining })) => {
-                    spawn_http2(socket, first, service, config, draining, open);
-                }
-                Err((peer, error)) => log(peer, &*error),
-            }
+        let service = ConnectionService { inner: service, peer, is_loopback, tls, client_connection: Arc::default() };
+        let connection = http1::serve(socket, service, config, draining, move |end| match end {
+            Http1End::Closed => drop(open),
+            Http1End::Http2(connection) => spawn_http2(connection, open),
+            Http1End::Failed(peer, error) => log(peer, &*error),
         });
+        tokio::spawn(connection);
     }
 
     #[cfg(feature = "tls")]
-    fn serve_http2<T>(self, socket: T, tls: Option<TlsInfo>)
+    fn serve_http2<T>(self, socket: T, tls: Option<Box<TlsInfo>>)
     where
         T: ClientSocket + Send + 'static,
     {
         let Self { peer, is_loopback, service, config, draining, open } = self;
-        let scheme = Scheme::HTTPS;
-        let service =
-            ConnectionService { inner: service, peer, is_loopback, scheme, tls, client_connection: Arc::default() };
-        spawn_http2(socket, Bytes::new(), service, config, draining, open);
+        let service = ConnectionService { inner: service, peer, is_loopback, tls, client_connection: Arc::default() };
+        spawn_http2(PriorKnowledge { socket, first: Bytes::new(), service, config, draining }, open);
     }
 }
 
-fn spawn_http2<T, S, B>(
-    socket: T,
-    first: Bytes,
-    service: ConnectionService<S>,
-    config: Arc<ConnectionConfig>,
-    draining: watch::Receiver<bool>,
-    open: OpenConnection,
-) where
+fn spawn_http2<T, S, B>(connection: PriorKnowledge<T, S>, open: OpenConnection)
+where
     T: ClientSocket + Send + 'static,
     S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
     S::Error: Into<BoxError>,
     S::Future: Send,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
+    let PriorKnowledge { socket, first, service, config, draining } = connection;
     let peer = service.peer;
     tokio::spawn(async move {
         let _open = open;

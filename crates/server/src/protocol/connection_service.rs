@@ -28,8 +28,8 @@ pub(crate) struct ConnectionService<S> {
     pub(crate) inner: S,
     pub(crate) peer: PeerAddr,
     pub(crate) is_loopback: bool,
-    pub(crate) scheme: Scheme,
-    pub(crate) tls: Option<TlsInfo>,
+    /// The TLS session of the connection. Boxed to keep idle connections without TLS small.
+    pub(crate) tls: Option<Box<TlsInfo>>,
     pub(crate) client_connection: Arc<OnceLock<ClientConnection>>,
 }
 
@@ -52,12 +52,12 @@ impl<S> ConnectionService<S> {
             extensions.clone_from(&EMPTY_WITH_CAPACITY);
         }
         extensions.insert(self.peer);
-        extensions.insert(self.scheme.clone());
+        extensions.insert(if self.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP });
         if self.is_loopback {
             extensions.insert(LoopbackClient);
         }
         if let Some(tls) = &self.tls {
-            extensions.insert(tls.clone());
+            extensions.insert(TlsInfo::clone(tls));
         }
         if has_client_connection {
             extensions.insert(ClientConnection::clone(self.client_connection.get_or_init(Arc::default)));

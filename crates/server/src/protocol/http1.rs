@@ -5,6 +5,7 @@
 
 mod client_io;
 mod exchange;
+mod idle;
 mod interim;
 mod preface;
 mod request_content;
@@ -17,5 +18,5 @@ pub(crate) use self::client_io::{CONTENT_READ, MAX_AHEAD};
 pub use self::interim::InterimRelay;
 pub(crate) use self::preface::PriorKnowledge;
 pub(crate) use self::request_content::RequestContent;
-pub(crate) use self::serve::serve;
+pub(crate) use self::serve::{Http1End, serve};
 pub(crate) use self::yield_budget::YieldBudget;

@@ -20,7 +20,7 @@ use super::tls_parameters::tls_parameters;
 pub(crate) struct Session<T> {
     /// Boxed, because a TLS session is large and moved several times.
     pub(crate) stream: Box<TlsStream<T>>,
-    pub(crate) info: TlsInfo,
+    pub(crate) info: Box<TlsInfo>,
     pub(crate) is_http2: bool,
 }
 
@@ -57,7 +57,7 @@ pub(crate) async fn accept<T: ClientSocket>(
         return Ok(None);
     }
     let is_http2 = session.alpn_protocol() == Some(b"h2");
-    let mut info = TlsInfo::default();
+    let mut info = Box::<TlsInfo>::default();
     info.server_name = session.server_name().map(|name| name.to_ascii_lowercase().into());
     info.parameters = tls_parameters(session);
     info.client_certificate = session.peer_certificates().and_then(client_certificate);

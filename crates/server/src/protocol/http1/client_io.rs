@@ -40,7 +40,7 @@ enum Stage {
     HalfClosed,
     Ended,
     /// The write half is shut down, and up to this number of received bytes is discarded.
-    Lingers(usize),
+    Lingers(u32),
 }
 
 impl<T: ClientSocket> ClientIo<T> {
@@ -225,7 +225,9 @@ impl<T: ClientSocket> ClientIo<T> {
             }
             let mut discarded = ReadBuf::uninit(&mut discarded);
             match ready!(Pin::new(&mut self.socket).poll_read(cx, &mut discarded)) {
-                Ok(()) if !discarded.filled().is_empty() => *left = left.saturating_sub(discarded.filled().len()),
+                Ok(()) if !discarded.filled().is_empty() => {
+                    *left = left.saturating_sub(discarded.filled().len() as u32)
+                }
                 _ => return Poll::Ready(Ok(())),
             }
         }
@@ -256,7 +258,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) const LINGER: Duration = Duration::from_secs(2);
 
 /// The maximum number of bytes that are discarded after the last response.
-const MAX_DISCARDED: usize = 64 << 20;
+const MAX_DISCARDED: u32 = 64 << 20;
 const DISCARD: usize = 16 * 1024;
 
 /// The maximum number of reads per poll while lingering, so that a fast client does not block the worker.

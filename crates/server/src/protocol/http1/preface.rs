@@ -1,6 +1,7 @@
 //! Detection of HTTP/2 with prior knowledge on connections without TLS (RFC 9113 §3.3).
 
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::client_io::ClientIo;
+use crate::connection_config::ConnectionConfig;
 use crate::protocol::connection_service::ConnectionService;
 use crate::protocol::http2::PREFACE;
 use crate::transport::client_socket::ClientSocket;
@@ -18,6 +20,7 @@ pub(crate) struct PriorKnowledge<T, S> {
     /// The bytes that were already read from the connection.
     pub(crate) first: Bytes,
     pub(crate) service: ConnectionService<S>,
+    pub(crate) config: Arc<ConnectionConfig>,
     pub(crate) draining: watch::Receiver<bool>,
 }
 

@@ -2,7 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::task::Poll;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -12,11 +12,12 @@ use rproxy_client_ip::PeerAddr;
 use rproxy_core::RejectedHead;
 use rproxy_http1::{RequestBodyFraming, RequestHead, RequestParser, ResponseContext};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 use tower_service::Service;
 
 use super::client_io::{ClientIo, LINGER};
 use super::exchange::{AfterResponse, exchange};
+use super::idle::Idle;
 use super::interim::InterimResponses;
 use super::preface::{self, DetectedProtocol, PriorKnowledge};
 use super::request_content::content;
@@ -28,19 +29,17 @@ use crate::protocol::connection_service::ConnectionService;
 use crate::protocol::request_body::RequestBody;
 use crate::transport::client_socket::ClientSocket;
 
-/// Serves an HTTP/1.1 connection until it closes, or returns it if the client sends the HTTP/2 preface.
+/// Serves an HTTP/1.1 connection until it closes, or until the client sends the HTTP/2 preface. Then it calls `end`.
 ///
-/// An error includes the peer, so that the caller need not store it. An idle connection is only a socket.
-#[expect(
-    clippy::manual_async_fn,
-    reason = "an `async fn` would store its arguments twice in the future of each connection"
-)]
+/// An idle connection consists of this future and its socket, so each value is stored in it once: `io` is created outside
+/// of the `async` block, and what follows is a parameter instead of an `await` of the caller.
 pub(crate) fn serve<T, S, B>(
     socket: T,
     mut service: ConnectionService<S>,
-    config: &ConnectionConfig,
+    config: Arc<ConnectionConfig>,
     mut draining: watch::Receiver<bool>,
-) -> impl Future<Output = Result<Option<PriorKnowledge<T, S>>, (PeerAddr, BoxError)>> + Send
+    end: impl FnOnce(Http1End<T, S>) + Send,
+) -> impl Future<Output = ()> + Send
 where
     T: ClientSocket + Send + 'static,
     S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
@@ -48,28 +47,42 @@ where
     S::Future: Send,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
+    let mut io = ClientIo::new(socket, config.half_close);
     async move {
-        let mut io = ClientIo::new(socket, config.half_close);
-        let end = serve_requests(&mut io, &mut service, config, &mut draining).await;
-        match end.map_err(|error| (service.peer, error))? {
-            ConnectionEnd::Http2 => {
+        let close = match serve_requests(&mut io, &mut service, &config, &mut draining).await {
+            Ok(ConnectionEnd::Http2) => {
                 let (socket, first) = io.into_parts();
-                Ok(Some(PriorKnowledge { socket, first, service, draining }))
+                return end(Http1End::Http2(PriorKnowledge { socket, first, service, config, draining }));
             }
-            ConnectionEnd::Upgrade(upgrade) => {
-                let (socket, input) = io.into_parts();
-                // Boxed to keep idle connections small.
-                Box::pin(upgrade.complete(socket, input)).await;
-                Ok(None)
-            }
-            ConnectionEnd::Close { is_idle } => {
-                // Boxed to keep idle connections small. Fails if the client has already closed the connection.
-                let shutdown = Box::pin(poll_fn(|cx| io.poll_shutdown(cx, is_idle)));
-                let _ = Box::pin(timeout(SHUTDOWN_TIMEOUT + LINGER, shutdown)).await;
-                Ok(None)
-            }
-        }
+            Ok(ConnectionEnd::Upgrade(upgrade)) => Box::pin(close(io, Some(upgrade), false)),
+            Ok(ConnectionEnd::Close { is_idle }) => Box::pin(close(io, None, is_idle)),
+            Err(error) => return end(Http1End::Failed(service.peer, error)),
+        };
+        // Boxed to keep idle connections small.
+        close.await;
+        end(Http1End::Closed);
     }
+}
+
+/// Completes the upgrade of a connection, or shuts the connection down.
+async fn close<T>(mut io: ClientIo<T>, upgrade: Option<PendingUpgrade<T>>, is_idle: bool)
+where
+    T: ClientSocket + Send + 'static,
+{
+    if let Some(upgrade) = upgrade {
+        let (socket, input) = io.into_parts();
+        return upgrade.complete(socket, input).await;
+    }
+    // Fails if the client has already closed the connection.
+    let _ = timeout(SHUTDOWN_TIMEOUT + LINGER, poll_fn(|cx| io.poll_shutdown(cx, is_idle))).await;
+}
+
+/// The end of an HTTP/1.1 connection.
+pub(crate) enum Http1End<T, S> {
+    Closed,
+    /// The client sent the HTTP/2 preface.
+    Http2(PriorKnowledge<T, S>),
+    Failed(PeerAddr, BoxError),
 }
 
 /// The reason that a connection serves no more HTTP/1.1 requests.
@@ -83,12 +96,13 @@ enum ConnectionEnd<T> {
 }
 
 /// Serves the requests of a connection, one after the other.
-async fn serve_requests<T, S, B>(
+#[expect(clippy::manual_async_fn, reason = "an `async fn` would store its arguments twice in its future")]
+fn serve_requests<T, S, B>(
     io: &mut ClientIo<T>,
     service: &mut ConnectionService<S>,
     config: &ConnectionConfig,
     draining: &mut watch::Receiver<bool>,
-) -> Result<ConnectionEnd<T>, BoxError>
+) -> impl Future<Output = Result<ConnectionEnd<T>, BoxError>>
 where
     T: ClientSocket + Send + 'static,
     S: Service<Request<RequestBody>, Response = Response<B>>,
@@ -96,70 +110,29 @@ where
     S::Future: Send,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
-    let is_draining = draining.clone();
-    let mut drained = pin!(draining.wait_for(|draining| *draining));
-    // The idle timeout is divided into ticks, so that a request needs no timer reset.
-    let tick = config.limits.idle_timeout / TICKS;
-    let mut timer = pin!(sleep(tick));
-    let (mut idle_ticks, mut is_lingering, mut is_registered) = (0, false, false);
-    let mut interim = None;
-    let mut served = 0;
-    loop {
-        let bytes = match io.take_input() {
-            Some(input) => input,
-            None => {
-                let mut is_first_poll = true;
-                let first = poll_fn(|cx| {
-                    if let Poll::Ready(first) = io.poll_first(cx) {
-                        return Poll::Ready(first);
-                    }
-                    // Both are registered to wake this task, unless they have already fired.
-                    let has_fired = is_draining.has_changed().unwrap_or(true) || timer.is_elapsed();
-                    if std::mem::take(&mut is_first_poll) && is_registered && !has_fired {
-                        return Poll::Pending;
-                    }
-                    is_registered = true;
-                    if !is_lingering && drained.as_mut().poll(cx).is_ready() {
-                        is_lingering = true;
-                        timer.as_mut().reset(Instant::now() + IDLE_LINGER);
-                    }
-                    while timer.as_mut().poll(cx).is_ready() {
-                        idle_ticks += 1;
-                        // Frees memory while the connection is idle.
-                        interim = None;
-                        if is_lingering || idle_ticks > TICKS {
-                            return Poll::Ready(None);
-                        }
-                        timer.as_mut().reset(Instant::now() + tick);
-                    }
-                    Poll::Pending
-                });
-                match first.await {
-                    Some(bytes) => bytes,
-                    None => return Ok(ConnectionEnd::Close { is_idle: true }),
-                }
+    async move {
+        let is_draining = draining.clone();
+        let mut idle = pin!(Idle::new(is_draining, draining.wait_for(|draining| *draining), &config.limits));
+        let mut interim = None;
+        let mut served = 0;
+        loop {
+            // Not a single `match`, whose operand would be part of the future of an idle connection.
+            let bytes = match io.has_input() {
+                true => io.take_input(),
+                false => idle.as_mut().first_bytes(io, &config.limits, &mut interim).await,
+            };
+            let Some(bytes) = bytes else { return Ok(ConnectionEnd::Close { is_idle: true }) };
+            // RFC 9112 §2.2: an empty line before a request is ignored. Some clients send one after the content of a request.
+            if bytes == b"\r\n"[..] {
+                continue;
             }
-        };
-        // RFC 9112 §2.2: an empty line before a request is ignored. Some clients send one after the content of a request.
-        if bytes == b"\r\n"[..] {
-            continue;
-        }
-        idle_ticks = 0;
-        let bytes = match served == 0 && config.h2c && service.tls.is_none() && preface::may_be_preface(&bytes) {
-            true => match Box::pin(preface::detect(io, bytes, config.limits.head_timeout)).await {
-                DetectedProtocol::Http1(bytes) => bytes,
-                DetectedProtocol::Http2 => return Ok(ConnectionEnd::Http2),
-                DetectedProtocol::Unknown => return Ok(ConnectionEnd::Close { is_idle: true }),
-            },
-            false => bytes,
-        };
-        served += 1;
-        let is_last = config.limits.is_request_limit_reached(served);
-        let interim = interim.get_or_insert_with(InterimResponses::new);
-        // Boxed, so that an idle connection is smaller than a busy one.
-        let request = Box::pin(serve_request(io, service, bytes, config, interim, &is_draining, is_last));
-        if let Some(end) = request.await? {
-            return Ok(end);
+            idle.as_mut().reset();
+            // Boxed, so that an idle connection is smaller than a busy one.
+            let draining = idle.as_ref().draining();
+            let request = Box::pin(serve_request(io, service, bytes, config, &mut interim, draining, &mut served));
+            if let Some(end) = request.await? {
+                return Ok(end);
+            }
         }
     }
 }
@@ -168,11 +141,11 @@ where
 async fn serve_request<T, S, B>(
     io: &mut ClientIo<T>,
     service: &mut ConnectionService<S>,
-    bytes: Bytes,
+    mut bytes: Bytes,
     config: &ConnectionConfig,
-    interim: &mut InterimResponses,
+    interim: &mut Option<InterimResponses>,
     draining: &watch::Receiver<bool>,
-    is_last: bool,
+    served: &mut u64,
 ) -> Result<Option<ConnectionEnd<T>>, BoxError>
 where
     T: ClientSocket + Send + 'static,
@@ -181,6 +154,16 @@ where
     S::Future: Send,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
+    if *served == 0 && config.h2c && service.tls.is_none() && preface::may_be_preface(&bytes) {
+        bytes = match Box::pin(preface::detect(io, bytes, config.limits.head_timeout)).await {
+            DetectedProtocol::Http1(bytes) => bytes,
+            DetectedProtocol::Http2 => return Ok(Some(ConnectionEnd::Http2)),
+            DetectedProtocol::Unknown => return Ok(Some(ConnectionEnd::Close { is_idle: true })),
+        };
+    }
+    *served += 1;
+    let is_last = config.limits.is_request_limit_reached(*served);
+    let interim = interim.get_or_insert_with(InterimResponses::new);
     let mut parser = RequestParser::new(config.head_limits);
     let head = match parser.parse(&bytes) {
         Ok(Some(head)) => Ok((head, bytes)),
@@ -298,12 +281,6 @@ where
         }
     }
 }
-
-/// The number of clock ticks in the idle timeout.
-const TICKS: u32 = 4;
-
-/// The time that a draining idle connection stays open for a request that may already have been sent.
-const IDLE_LINGER: Duration = Duration::from_millis(100);
 
 /// The timeout for shutting down a connection, in addition to the time for lingering.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);

@@ -61,7 +61,8 @@ pub(crate) use self::spelling::spelled;
 pub use crate::setting::{DefaultValue, Reload, Scope, Setting};
 pub use crate::values::balance::UpstreamBalance;
 pub use crate::values::choice::{
-    AccessLog, ClientAuthentication, HalfCloseRule, LogFilter, ProxyProtocol, Secret, SecurityProfile, TraceContext,
+    AccessLog, ClientAuthentication, ExpectContinueRule, HalfCloseRule, LogFilter, ProxyProtocol, Secret,
+    SecurityProfile, TraceContext,
 };
 pub use crate::values::filter::BlockedPathResponse;
 pub use crate::values::listen::HttpPort;

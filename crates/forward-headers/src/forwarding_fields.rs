@@ -34,7 +34,7 @@ pub(crate) fn rebuild<B>(
     let _ = headers.try_reserve(MAX_ADDED_FIELDS);
     let trust = Trust::new(trusted.as_ref(), peer, &config.trusted_fields);
     let report = Report::read(headers, &trust);
-    trust::remove_untrusted(headers, is_post, &trust);
+    trust::remove_untrusted(headers, is_post, received, &trust);
     cookies::join(headers);
 
     let hops = trusted.as_ref().map_or(&[][..], TrustedPeer::hops);

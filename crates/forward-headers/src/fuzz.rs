@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue, TE};
+use http::header::{AUTHORIZATION, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE};
 use http::{Method, Request};
 use rproxy_client_ip::{ClientIp, PeerAddr, TrustedPeer};
 
@@ -51,9 +51,10 @@ pub fn request_fields(bytes: &[u8]) {
         assert_eq!(values(name).len(), 1, "{name}");
     }
     assert_eq!(values("forwarded").len(), usize::from(config.forwarded.is_some()));
-    for name in ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "proxy", "expect"] {
+    for name in ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "proxy"] {
         assert!(!after.contains_key(name), "{name}");
     }
+    assert!(after.get(EXPECT).is_none_or(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")));
     assert!(after.get(TE).is_none_or(|te| te == "trailers"));
     for name in [HOST, AUTHORIZATION] {
         // The scheme that a trusted peer reports decides about the default port in `Host`.

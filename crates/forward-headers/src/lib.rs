@@ -74,7 +74,7 @@
 //! Requests and responses lose `Connection` and the fields it nominates, `Keep-Alive`, `Proxy-Connection`,
 //! `Proxy-Authenticate`, `Proxy-Authorization`, `Transfer-Encoding`, `Upgrade`, and `TE` except `trailers` (RFC 9110
 //! §7.6.1). `Connection` cannot remove end-to-end fields such as `Host`, `Authorization`, or those above. A 101 keeps
-//! its `Upgrade`. `Expect` is removed from requests, because the server answers it.
+//! its `Upgrade`. `Expect` is removed from requests unless it is `100-continue`, which the server or the backend answers.
 //!
 //! # Responses of the layer
 //!

@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::Version;
+use http::header::{EXPECT, HeaderMap, HeaderName, HeaderValue};
 use http::uri::Scheme;
 use rproxy_client_ip::{Cdn, TrustedPeer};
 
@@ -106,7 +107,9 @@ impl Report {
 }
 
 /// Removes untrusted header fields, including spellings such as `X_Real_IP`.
-pub(crate) fn remove_untrusted(headers: &mut HeaderMap, is_post: bool, trust: &Trust<'_>) {
+///
+/// `received` is the version of the request.
+pub(crate) fn remove_untrusted(headers: &mut HeaderMap, is_post: bool, received: Version, trust: &Trust<'_>) {
     // A fast path: most requests have no such field (bench `forward-headers`: 300 of 7,200 instructions less). The filter
     // cannot tell the fields of requests with content from `content_length` and `content_type`.
     let may_be_spoofable =
@@ -114,7 +117,11 @@ pub(crate) fn remove_untrusted(headers: &mut HeaderMap, is_post: bool, trust: &T
     if !headers.keys().any(|name| may_be_spoofable(name.as_str()) || trust.is_restricted(name.as_str())) {
         return;
     }
+    let keeps_expectation = has_expectation(headers, received);
     let is_removed = |name: &str| {
+        if name == EXPECT {
+            return !keeps_expectation;
+        }
         let is_spoofable = may_be_spoofable(name)
             && (is_forwarding_field(name)
                 || is_vendor_field(name)
@@ -126,6 +133,16 @@ pub(crate) fn remove_untrusted(headers: &mut HeaderMap, is_post: bool, trust: &T
     for name in removed {
         headers.remove(name);
     }
+}
+
+/// Returns whether a request has the expectation `100-continue`, the only one that is defined.
+///
+/// RFC 9110 §10.1.1: it is ignored in HTTP/1.0. A backend could parse other values as `100-continue`, and wait for content
+/// in another way than this proxy.
+fn has_expectation(headers: &HeaderMap, received: Version) -> bool {
+    let mut lines = headers.get_all(EXPECT).iter();
+    let is_continue = lines.next().is_some_and(|line| line.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    is_continue && lines.next().is_none() && received > Version::HTTP_10
 }
 
 static SPOOFABLE_FIELDS: NameFilter = {
@@ -162,7 +179,7 @@ const FORWARDING_FIELDS: &[&str] = &[
     "forwarded",
     // httpoxy, CVE-2016-5385
     "proxy",
-    // The server has handled the expectation (RFC 9110 §10.1.1).
+    // Kept if it is `100-continue`.
     "expect",
 ];
 
@@ -284,7 +301,7 @@ mod tests {
     ) -> Vec<&'a str> {
         let mut headers: HeaderMap =
             names.iter().map(|name| (name.parse().unwrap(), HeaderValue::from_static("1"))).collect();
-        remove_untrusted(&mut headers, false, &Trust::new(trusted, address.parse().ok(), fields));
+        remove_untrusted(&mut headers, false, Version::HTTP_11, &Trust::new(trusted, address.parse().ok(), fields));
         names.iter().copied().filter(|name| headers.contains_key(*name)).collect()
     }
 
@@ -321,6 +338,23 @@ mod tests {
     #[test]
     fn removes_spoofed_fields_in_any_spelling_and_keeps_all_others() {
         assert_eq!(kept_fields(&[&HARMLESS[..], &SPOOFED].concat(), None, "192.0.2.1", &[]), HARMLESS);
+    }
+
+    #[test]
+    fn keeps_only_the_expectation_100_continue() {
+        for (version, lines, is_kept) in [
+            (Version::HTTP_11, &["100-continue"][..], true),
+            (Version::HTTP_2, &["100-Continue"], true),
+            (Version::HTTP_10, &["100-continue"], false),
+            (Version::HTTP_11, &["100-continue", "100-continue"], false),
+            (Version::HTTP_11, &["100-continue,"], false),
+            (Version::HTTP_11, &["y 100-continue"], false),
+            (Version::HTTP_11, &["200-ok"], false),
+        ] {
+            let mut headers: HeaderMap = lines.iter().map(|line| (EXPECT, HeaderValue::from_static(line))).collect();
+            remove_untrusted(&mut headers, false, version, &Trust::new(None, None, &[]));
+            assert_eq!(headers.contains_key(EXPECT), is_kept, "{version:?} {lines:?}");
+        }
     }
 
     #[test]
@@ -396,7 +430,7 @@ mod tests {
             for name in METHOD_OVERRIDES {
                 let mut headers = HeaderMap::new();
                 headers.insert(HeaderName::from_static(name), HeaderValue::from_static("DELETE"));
-                remove_untrusted(&mut headers, is_post, &Trust::new(None, None, &[]));
+                remove_untrusted(&mut headers, is_post, Version::HTTP_11, &Trust::new(None, None, &[]));
                 assert_eq!(headers.contains_key(*name), is_post, "{name}");
             }
         }

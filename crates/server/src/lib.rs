@@ -58,7 +58,7 @@
 //! | `PeerAddr` (of `rproxy-client-ip`) | the address of the TCP peer |
 //! | `http::uri::Scheme` | `http` or `https` |
 //! | [`TlsInfo`] | server name, negotiated parameters and client certificate, over TLS |
-//! | [`InterimRelay`] | sends `103 Early Hints` and other interim responses, for HTTP/1.1 requests |
+//! | [`InterimRelay`] | sends `100 Continue`, `103 Early Hints` and other interim responses, for HTTP/1.1 requests |
 //! | [`ClientConnection`] | state that is kept for the connection, for NTLM and Negotiate |
 //!
 //! A response with the extension [`CloseConnection`] is not sent; the connection closes instead. An HTTP/1.1 client

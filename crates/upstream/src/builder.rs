@@ -15,6 +15,7 @@ use crate::balance::Balance;
 use crate::connection_limit::ConnectionLimit;
 use crate::connector::Connector;
 use crate::error::{BoxError, BuildError};
+use crate::expectation::ExpectContinue;
 use crate::hash::HashKey;
 use crate::health::{EjectionPolicy, Health};
 use crate::health_check::HealthCheck;
@@ -60,6 +61,7 @@ pub struct Builder {
     max_connections: Option<usize>,
     queue_timeout: Duration,
     http2_ping_interval: Option<Duration>,
+    expect_continue: ExpectContinue,
     retries: u32,
     max_failures: u32,
     hold: Duration,
@@ -91,6 +93,7 @@ impl Default for Builder {
             max_connections: None,
             queue_timeout: Duration::from_secs(5),
             http2_ping_interval: None,
+            expect_continue: ExpectContinue::Forward,
             retries: 1,
             max_failures: 5,
             hold: Duration::ZERO,
@@ -203,11 +206,19 @@ impl Builder {
         self
     }
 
+    /// Sets the handling of requests with `Expect: 100-continue`. The default is [`ExpectContinue::Forward`].
+    ///
+    /// HTTP/2 backends never get the field.
+    pub fn expect_continue(mut self, handling: ExpectContinue) -> Self {
+        self.expect_continue = handling;
+        self
+    }
+
     /// Sets the maximum number of retries on another backend after a connection was closed without a response. The
     /// default is 1.
     ///
-    /// Only requests with an idempotent method and without content are retried (RFC 9110 §9.2.2), within a retry budget
-    /// of about 10 % of all requests (gRFC A6). A request that could not be sent to a backend is always sent to the
+    /// Only requests with an idempotent method and without content, or with content that still waits for a 100, are
+    /// retried (RFC 9110 §9.2.2), within a retry budget of about 10 % of all requests (gRFC A6). A request that could not be sent to a backend is always sent to the
     /// next one.
     pub fn retries(mut self, retries: u32) -> Self {
         self.retries = retries;
@@ -410,6 +421,7 @@ impl Builder {
             max_idle: self.max_idle,
             queue_timeout: self.queue_timeout,
             http2_ping_interval: self.http2_ping_interval,
+            expect_continue: self.expect_continue,
             retries: self.retries,
             budget: RetryBudget::new(),
             hold: self.hold,
@@ -468,6 +480,7 @@ impl fmt::Debug for Backends {
             .field("request_timeout", &settings.request_timeout)
             .field("max_connections", &limit.map(ConnectionLimit::max))
             .field("http2_ping_interval", &settings.http2_ping_interval)
+            .field("expect_continue", &settings.expect_continue)
             .field("retries", &settings.retries)
             .field("hold", &settings.hold)
             .field("health_check", &settings.health_check)

@@ -24,6 +24,7 @@ where
 {
     let settings = &upstream.settings;
     let timeouts = Timeouts { response_head: settings.timeout, read: settings.read_timeout, deadline: until };
+    settings.expect_continue.apply(request);
     let mut attempts = AttemptState {
         key: key(upstream, request),
         failed_backends: Vec::new(),

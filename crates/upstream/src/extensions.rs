@@ -1,6 +1,6 @@
 //! The request extensions that this crate reads. They are aliases of standard types, so that a server does not depend on it.
 
-/// A request extension with a function that forwards interim responses (102, 103) of the backend to the client.
+/// A request extension with a function that forwards interim responses (100, 102, 103) of the backend to the client.
 ///
 /// Without it, interim responses are dropped. `rproxy-server` inserts it. The type is an alias of standard types, so
 /// that a server does not depend on this crate.

@@ -51,8 +51,8 @@ pub(crate) struct Http1Connection<B: Body> {
 pub(crate) enum SendError {
     /// The connection was closed before the end of the response head.
     ///
-    /// The request may be sent again if no byte of it was sent, or if its method is idempotent and it has no content
-    /// (RFC 9110 §9.2.2).
+    /// The request may be sent again if no byte of it was sent, or if its method is idempotent and no content was sent (RFC
+    /// 9110 §9.2.2).
     Closed { is_retryable: bool, error: io::Error },
     /// The request failed for a reason that a new connection would not resolve.
     Failed(ProxyError),
@@ -84,23 +84,32 @@ where
         request: &mut Request<RequestBody<B>>,
         timeouts: Timeouts,
     ) -> Result<Response<()>, SendError> {
-        let is_safe_to_retry = request.body().is_empty() && request.method().is_idempotent();
+        let is_empty = request.body().is_empty();
         let may_keep_alive = self.output.begin(request);
         self.timeouts = timeouts;
-        self.deadline.set(Instant::now() + timeouts.response_head);
+        // The timer also ends the wait for a 100.
+        let wait = if self.output.awaits_continue() { CONTINUE_TIMEOUT } else { Duration::MAX };
+        self.deadline.set(Instant::now() + timeouts.response_head.min(wait));
         let mut context = RequestContext { method: request.method(), extensions: request.extensions(), interim: 0 };
         let received = poll_fn(|cx| self.poll_exchange(cx, &mut context)).await;
         let interim = context.interim;
         match received {
             Ok(head) => {
+                // RFC 9110 §10.1.1: the final response replaces the 100. The backend may wait for the content or not, so the
+                // connection ends after the response.
+                if self.output.awaits_continue() {
+                    self.output.drop_content();
+                }
                 self.decoder = BodyDecoder::for_response(head.framing);
                 self.keep_alive = head.keep_alive && may_keep_alive;
                 Ok(head.response)
             }
             Err(Failure::Closed(error)) => {
+                let was_sent = self.output.was_sent();
                 let unsent = self.output.take_unsent_body();
                 // After an interim response, the client has received a part of the response.
-                let is_retryable = unsent.is_some() || is_safe_to_retry && interim == 0;
+                let is_safe_to_retry = request.method().is_idempotent() && interim == 0;
+                let is_retryable = !was_sent || is_safe_to_retry && (is_empty || unsent.is_some());
                 if let Some(body) = unsent {
                     *request.body_mut() = body;
                 }
@@ -115,31 +124,43 @@ where
         cx: &mut Context<'_>,
         context: &mut RequestContext<'_>,
     ) -> Poll<Result<ResponseHead, Failure>> {
-        if self.output.is_sending() {
-            match self.output.poll(cx, &mut self.socket) {
-                // The backend may have sent a response before it closed its side.
-                Poll::Ready(Err(OutputError::Socket)) => {}
-                Poll::Ready(Err(OutputError::Body(error))) => {
-                    // RFC 9209 §2.3: a failed request body is an error of the request.
-                    let error = ProxyError::caused(ProxyErrorKind::HttpRequestError, error);
-                    return Poll::Ready(Err(Failure::Other(error)));
+        loop {
+            if self.output.is_sending() {
+                match self.output.poll(cx, &mut self.socket) {
+                    // The backend may have sent a response before it closed its side.
+                    Poll::Ready(Err(OutputError::Socket)) => {}
+                    Poll::Ready(Err(OutputError::Body(error))) => {
+                        // RFC 9209 §2.3: a failed request body is an error of the request.
+                        let error = ProxyError::caused(ProxyErrorKind::HttpRequestError, error);
+                        return Poll::Ready(Err(Failure::Other(error)));
+                    }
+                    Poll::Ready(Ok(())) | Poll::Pending => {}
                 }
-                Poll::Ready(Ok(())) | Poll::Pending => {}
+                if self.output.take_progress() && !self.output.awaits_continue() {
+                    self.deadline.set(Instant::now() + self.timeouts.response_head);
+                }
             }
-            if self.output.take_progress() {
+            let awaited_continue = self.output.awaits_continue();
+            // The work before the timer: a response that has arrived is in time.
+            if let Poll::Ready(head) = self.poll_head(cx, context) {
+                return Poll::Ready(head);
+            }
+            if awaited_continue {
+                if self.output.awaits_continue() {
+                    ready!(self.deadline.poll(cx));
+                    // RFC 9110 §10.1.1: the backend may not know the expectation.
+                    self.output.release_content();
+                }
                 self.deadline.set(Instant::now() + self.timeouts.response_head);
+                continue;
             }
+            // The timeout does not apply while the client is sending the request body.
+            if !self.output.awaits_body() {
+                ready!(self.deadline.poll(cx));
+                return Poll::Ready(Err(Failure::Other(ProxyError::new(ProxyErrorKind::HttpResponseTimeout))));
+            }
+            return Poll::Pending;
         }
-        // The work before the timer: a response that has arrived is in time.
-        if let Poll::Ready(head) = self.poll_head(cx, context) {
-            return Poll::Ready(head);
-        }
-        // The timeout does not apply while the client is sending the request body.
-        if !self.output.awaits_body() {
-            ready!(self.deadline.poll(cx));
-            return Poll::Ready(Err(Failure::Other(ProxyError::new(ProxyErrorKind::HttpResponseTimeout))));
-        }
-        Poll::Pending
     }
 
     fn poll_head(
@@ -162,6 +183,9 @@ where
                 if head.response.status() == StatusCode::SWITCHING_PROTOCOLS || context.interim > MAX_INTERIM_RESPONSES
                 {
                     return Poll::Ready(Err(Failure::malformed(Malformed::UnexpectedInterimResponse)));
+                }
+                if head.response.status() == StatusCode::CONTINUE {
+                    self.output.release_content();
                 }
                 // RFC 9110 §15.2: a proxy forwards interim responses.
                 if let Some(relay) = context.extensions.get::<InterimRelay>() {
@@ -312,6 +336,8 @@ fn describe(invalid: InvalidBody) -> &'static str {
 const MIN_READ_SIZE: usize = 8 * 1024;
 /// The maximum number of bytes per read. Larger reads do not increase the throughput.
 const MAX_READ_SIZE: usize = 64 * 1024;
+/// The maximum time that the content of a request waits for a 100 (RFC 9110 §10.1.1).
+const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The maximum number of interim responses to a request.
 pub(crate) const MAX_INTERIM_RESPONSES: u32 = 16;
 

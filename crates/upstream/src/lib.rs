@@ -63,6 +63,8 @@
 //!   room for all of them, so an unread upload does not block others.
 //! - `Host` is forwarded unchanged.
 //! - Interim responses (RFC 9110 §15.2) are forwarded by the [`InterimRelay`] of the request.
+//! - With `Expect: 100-continue`, an HTTP/1.1 backend decides whether the content of a request is sent, see
+//!   [`ExpectContinue`].
 //! - A connection that a backend authenticated with NTLM or Negotiate serves one client: it is stored in the
 //!   [`ClientConnection`] of the request, or closed. Behind a trusted proxy, `rproxy-client-ip` creates one for each client
 //!   address.
@@ -81,7 +83,7 @@
 //! | Failure | Handling |
 //! |---|---|
 //! | An HTTP/2 connection did not process the request (GOAWAY, `REFUSED_STREAM`, RFC 9113 §8.7) | sent on another connection, with any method, if at most 32 KiB of its content were sent: twice, and twice more within the retry budget |
-//! | A pooled connection turns out to be closed | sent on a new one, if nothing was sent, or if the method is idempotent and there is no content (RFC 9110 §9.2.2) |
+//! | A pooled connection turns out to be closed | sent on a new one, if nothing was sent, or if the method is idempotent and no content was sent (RFC 9110 §9.2.2) |
 //! | A backend cannot be reached | another backend is used; this one is ejected for 250 ms, then twice as long each time, up to 30 s |
 //! | A backend closes without a response | another backend is used under the same conditions, [a number of times](Builder::retries), within a retry budget |
 //! | [Several failures in a row](Builder::max_failures) | the backend is ejected as above |
@@ -110,6 +112,7 @@
 //! | [`timeout`](Builder::timeout): to the response head | 30 s |
 //! | [`read_timeout`](Builder::read_timeout): between two parts of a response body | 5 min |
 //! | [`request_timeout`](Builder::request_timeout): the whole exchange | none |
+//! | [`expect_continue`](Builder::expect_continue) | the backend decides, for 1 s |
 //! | [`max_idle`](Builder::max_idle), [`idle_timeout`](Builder::idle_timeout) | 128 connections per backend, 60 s |
 //! | [`max_connections`](Builder::max_connections), [`queue_timeout`](Builder::queue_timeout) | no limit, 5 s |
 //! | HTTP/2 connections per backend; streams on each | 256; 100, or the backend's own limit |
@@ -131,6 +134,7 @@ mod connection_limit;
 mod connector;
 mod error;
 mod exchange;
+mod expectation;
 mod extensions;
 mod hash;
 mod health;
@@ -160,6 +164,7 @@ pub use self::balance::{Balance, KeyFunction};
 pub use self::body::UpstreamBody;
 pub use self::builder::{Backends, Builder};
 pub use self::error::{BodyError, BuildError, ProxyError, ProxyErrorKind};
+pub use self::expectation::ExpectContinue;
 pub use self::extensions::{ClientConnection, InterimRelay};
 pub use self::health_check::HealthCheck;
 pub use self::service::{ResponseFuture, Upstream};

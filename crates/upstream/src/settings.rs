@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 use crate::backend_state::BackendState;
 use crate::balance::Balance;
 use crate::connector::Connector;
+use crate::expectation::ExpectContinue;
 use crate::hash::HashKey;
 use crate::health_check::HealthCheck;
 use crate::retry_budget::RetryBudget;
@@ -25,6 +26,7 @@ pub(crate) struct Settings {
     pub(crate) max_idle: usize,
     pub(crate) queue_timeout: Duration,
     pub(crate) http2_ping_interval: Option<Duration>,
+    pub(crate) expect_continue: ExpectContinue,
     pub(crate) retries: u32,
     pub(crate) budget: RetryBudget,
     pub(crate) hold: Duration,

@@ -121,6 +121,20 @@ async fn response_timeout_starts_after_the_end_of_the_request_body() {
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "20");
 }
 
+// RFC 9113 §5.2: flow control limits the content that is sent before the backend reads it.
+#[tokio::test]
+async fn expectation_is_not_sent_to_http2_backends() {
+    let (address, _) = backend(async |request| {
+        let expectation = request.headers().contains_key("expect");
+        let length = request.into_body().collect().await.unwrap().to_bytes().len();
+        Response::new(UnsyncBoxBody::new(Full::from(format!("{expectation} {length}"))))
+    })
+    .await;
+    let request = Request::post("/").header("expect", "100-continue").body(UnsyncBoxBody::new(Full::from("data")));
+    let response = upstream(address).oneshot(request.unwrap()).await.unwrap();
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "false 4");
+}
+
 #[tokio::test]
 async fn missing_response_causes_a_504() {
     let (address, _) = backend(async |_| std::future::pending().await).await;

@@ -13,7 +13,7 @@ use super::pem::certificate_chain;
 use crate::known_rejection::KnownRejection;
 use crate::setting::{DURATION, READABLE_FILE, connections, settings};
 use crate::values::balance::UpstreamBalance;
-use crate::values::choice::Secret;
+use crate::values::choice::{ExpectContinueRule, Secret};
 use crate::values::readable_file::unreadable;
 use crate::values::upstream::{self, is_reached_by};
 use crate::values::value::{count, duration, format_duration, joined, optional, path, timeout};
@@ -140,6 +140,17 @@ settings! {
         reload: Live,
         parse: |t| duration(t).map(|time| (!time.is_zero()).then_some(time)),
         show: |s| Some(s.http2_ping_interval.map_or_else(|| "0".to_owned(), format_duration)),
+    }
+
+    "upstream_expect_continue" => expect_continue: ExpectContinueRule {
+        value: "RULE",
+        default: "forward",
+        help: "Whether the backend or rproxy answers a client that sends Expect: 100-continue and waits before it sends content",
+        accepted: "forward or answer",
+        scope: Route,
+        reload: Live,
+        parse: str::parse,
+        show: |s| Some(s.expect_continue.to_string()),
     }
 
     "upstream_retries" => retries: u32 {
@@ -289,6 +300,7 @@ impl UpstreamSettings {
             .request_timeout(self.request_timeout)
             .max_connections(self.max_connections.map(NonZeroUsize::get))
             .http2_ping_interval(self.http2_ping_interval)
+            .expect_continue(self.expect_continue.into())
             .retries(self.retries)
             .hold(self.hold);
         if let Some(secret) = &self.balance_secret {

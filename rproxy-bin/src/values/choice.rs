@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use http::{HeaderName, Uri};
 use rproxy_forward_headers::ForwardHeadersLayer;
+use rproxy_upstream::ExpectContinue;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -83,6 +84,47 @@ impl fmt::Display for ProxyProtocol {
             Self::V2 => "v2",
             Self::Any => "any",
         })
+    }
+}
+
+/// The handling of requests with `Expect: 100-continue`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ExpectContinueRule {
+    /// The backend responds with 100 or with a final response.
+    #[default]
+    Forward,
+    /// rproxy responds with 100.
+    Answer,
+}
+
+impl FromStr for ExpectContinueRule {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        match text.to_ascii_lowercase().as_str() {
+            "forward" => Ok(Self::Forward),
+            "answer" => Ok(Self::Answer),
+            _ => Err(ParseError::new("rule for Expect: 100-continue", text, "unknown rule")),
+        }
+    }
+}
+
+impl fmt::Display for ExpectContinueRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Forward => "forward",
+            Self::Answer => "answer",
+        })
+    }
+}
+
+impl From<ExpectContinueRule> for ExpectContinue {
+    fn from(rule: ExpectContinueRule) -> Self {
+        match rule {
+            ExpectContinueRule::Forward => Self::Forward,
+            ExpectContinueRule::Answer => Self::Answer,
+        }
     }
 }
 

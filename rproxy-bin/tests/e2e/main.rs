@@ -28,6 +28,7 @@ mod compression;
 mod demo;
 mod draining;
 mod endurance;
+mod expectation;
 mod file_servers;
 mod forwarding;
 mod guide;

@@ -1,6 +1,6 @@
 //! An HTTP/1.1 parser that accepts only requests that strictly follow RFC 9112.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use super::backends::SeenRequest;
@@ -27,7 +27,7 @@ pub(crate) fn read(stream: &mut TcpStream) -> Result<Option<SeenRequest>, String
         return Err(bad("an invalid request line"));
     }
     let (mut hosts, mut lengths, mut codings) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut has_te, mut names_te) = (false, false);
+    let (mut has_te, mut names_te, mut expects_continue) = (false, false, false);
     for line in lines {
         let (name, value) = line.split_once(": ").ok_or_else(|| bad("an invalid field"))?;
         if !is_token(name) || value.chars().any(|c| c.is_ascii_control() && c != '\t') {
@@ -40,6 +40,8 @@ pub(crate) fn read(stream: &mut TcpStream) -> Result<Option<SeenRequest>, String
             // RFC 9110 §10.1.4: `TE` is named in `Connection`, and nothing else is.
             "connection" if matches!(value, "close" | "te" | "close, te") => names_te = value.ends_with("te"),
             "te" if value == "trailers" => has_te = true,
+            // RFC 9110 §10.1.1: the only expectation.
+            "expect" if value == "100-continue" => expects_continue = true,
             "connection" | "upgrade" | "keep-alive" | "te" | "http2-settings" | "expect" => {
                 return Err(bad("a hop-by-hop field"));
             }
@@ -50,6 +52,10 @@ pub(crate) fn read(stream: &mut TcpStream) -> Result<Option<SeenRequest>, String
         return Err(bad("TE without its connection option"));
     }
     let [host] = hosts[..] else { return Err(bad("not one host")) };
+    if expects_continue {
+        // Fails only if the proxy has closed the connection.
+        let _ = stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n");
+    }
     let length = match (&lengths[..], &codings[..]) {
         ([], []) => Some(0),
         (&[length], []) => exactly(stream, length).map(|body| body.len()),

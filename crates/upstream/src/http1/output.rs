@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Buf;
 use http::Request;
+use http::header::EXPECT;
 use http_body::Body;
 use rproxy_http1::{BodyEncoder, RequestBodyFraming, WrongLength, write_request_head};
 use tokio::io::AsyncWrite;
@@ -24,6 +25,8 @@ pub(super) struct Output<B: Body> {
     frame: Option<(Chunk<B::Data>, &'static [u8])>,
     /// The part of the request body that has not been read yet.
     body: Option<(RequestBody<B>, BodyEncoder)>,
+    /// Whether the content waits for a 100 of the backend (RFC 9110 §10.1.1).
+    awaits_continue: bool,
     needs_flush: bool,
     /// Whether at least a part of the current request was sent.
     was_sent: bool,
@@ -45,6 +48,7 @@ impl<B: Body> Default for Output<B> {
             sent: 0,
             frame: None,
             body: None,
+            awaits_continue: false,
             needs_flush: false,
             was_sent: false,
             has_progressed: false,
@@ -64,7 +68,28 @@ impl<B: Body> Output<B> {
         !self.has_failed && self.body.is_some() && !self.has_bytes()
     }
 
-    /// Returns whether sending the request failed.
+    /// Returns whether the content waits for a 100 of the backend.
+    pub(super) fn awaits_continue(&self) -> bool {
+        !self.has_failed && self.awaits_continue
+    }
+
+    /// Begins to send the content that has waited for a 100.
+    pub(super) fn release_content(&mut self) {
+        self.awaits_continue = false;
+    }
+
+    /// Drops content that has waited for a 100, after which the request can never be complete.
+    pub(super) fn drop_content(&mut self) {
+        self.body = None;
+        self.has_failed = true;
+    }
+
+    /// Returns whether at least a part of the request was sent.
+    pub(super) fn was_sent(&self) -> bool {
+        self.was_sent
+    }
+
+    /// Returns whether sending the request failed, or the request was sent without its content.
     pub(super) fn has_failed(&self) -> bool {
         self.has_failed
     }
@@ -100,6 +125,7 @@ where
         (self.was_sent, self.has_progressed, self.has_failed) = (false, false, false);
         self.clear_buffer();
         self.body = BodyEncoder::for_request(framing).map(|encoder| (body, encoder));
+        self.awaits_continue = self.body.is_some() && request.headers().contains_key(EXPECT);
         write_request_head(&mut self.buffer, request, framing)
     }
 
@@ -108,9 +134,9 @@ where
         self.sent = 0;
     }
 
-    /// Returns the request body, if no part of the request was sent.
+    /// Returns the request body, if no part of the request was sent, or only its head while the content waits for a 100.
     pub(super) fn take_unsent_body(&mut self) -> Option<RequestBody<B>> {
-        if self.was_sent {
+        if self.was_sent && !self.awaits_continue {
             return None;
         }
         let body = self.body.take().map_or_else(RequestBody::empty, |(body, _)| body);
@@ -149,7 +175,8 @@ where
 
     /// Reads the next frame of the body, so that it is written together with the buffer.
     fn poll_next_frame(&mut self, cx: &mut Context<'_>) -> Result<(), OutputError> {
-        while (self.frame.is_none() || self.is_withheld())
+        while !self.awaits_continue
+            && (self.frame.is_none() || self.is_withheld())
             && let Some((body, encoder)) = &mut self.body
             && let Poll::Ready(polled) = Pin::new(&mut *body).poll_frame(cx)
         {

@@ -6,7 +6,9 @@ use std::task::{Context, Poll, Waker};
 
 use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream};
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
+};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body;
 use rproxy_http1::{InvalidResponseHead, MAX_RESPONSE_FIELDS, content_length, is_bodiless};
@@ -147,6 +149,8 @@ fn open_error(permit: &StreamPermit, error: h2::Error) -> SendError {
 }
 
 /// Creates the HTTP/2 head of a request, without connection-specific fields (RFC 9113 §8.2.2).
+///
+/// It is also without `Expect`: the content is sent at once, because the window of the stream limits it.
 fn head<B: Body + Unpin>(request: &Request<RequestBody<B>>) -> Request<()> {
     let mut head = Request::new(());
     *head.method_mut() = request.method().clone();
@@ -154,7 +158,7 @@ fn head<B: Body + Unpin>(request: &Request<RequestBody<B>>) -> Request<()> {
     *head.version_mut() = Version::HTTP_2;
     // The original fields are kept for a retry on another connection.
     let mut headers = request.headers().clone();
-    for name in [&CONNECTION, &KEEP_ALIVE, &PROXY_CONNECTION, &TRANSFER_ENCODING, &UPGRADE] {
+    for name in [&CONNECTION, &EXPECT, &KEEP_ALIVE, &PROXY_CONNECTION, &TRANSFER_ENCODING, &UPGRADE] {
         headers.remove(name);
     }
     if headers.get(TE).is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"trailers")) {

@@ -167,6 +167,7 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ("upstream_request_timeout", "", "7s"),
     ("upstream_max_connections", "", "7"),
     ("upstream_http2_ping_interval", "", "7s"),
+    ("upstream_expect_continue", "", "answer"),
     ("upstream_retries", "", "7"),
     ("upstream_hold", "", "7s"),
     ("upstream_health_path", "", "/health"),

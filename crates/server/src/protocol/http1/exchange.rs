@@ -10,7 +10,7 @@ use rproxy_http1::{ResponseBodyFraming, ResponseContext, write_response_head, wr
 use tokio::sync::watch;
 use tower_service::Service;
 
-use super::interim::{CONTINUE, InterimResponses};
+use super::interim::InterimResponses;
 use super::request_content::ContentEvent;
 use super::response::{Client, send_chunked, send_sized, send_until_close};
 use crate::box_error::BoxError;
@@ -63,7 +63,7 @@ where
                         match client.poll_content(cx) {
                             Poll::Ready(ContentEvent::Read) => {}
                             Poll::Ready(ContentEvent::Continue) => {
-                                return Poll::Ready(Event::Interim(CONTINUE.to_vec()));
+                                return Poll::Ready(Event::Interim(interim.take_with_continue()));
                             }
                             Poll::Pending => break,
                         }

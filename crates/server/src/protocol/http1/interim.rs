@@ -11,6 +11,8 @@ use rproxy_http1::{has_token, put_field};
 
 /// Request extension: a function that sends interim responses, such as `103 Early Hints`, to the client.
 ///
+/// `100 Continue` is sent once, to a client that waits for it: from this function, or when the content is read.
+///
 /// It is absent if the client cannot receive interim responses. After the final response, it does nothing.
 ///
 /// It is an alias of a standard type, so that other crates, such as an HTTP client for backends, can use the extension
@@ -29,6 +31,8 @@ struct Slot(Mutex<State>);
 #[derive(Default)]
 struct State {
     is_open: bool,
+    /// Whether the client waits for a 100 that has not been sent.
+    awaits_continue: bool,
     /// The serialised heads of interim responses that have not been sent yet.
     heads: Vec<u8>,
     waker: Option<Waker>,
@@ -45,12 +49,14 @@ impl InterimResponses {
     }
 
     /// Begins the next request, and returns the [`InterimRelay`] for it.
-    pub(super) fn begin(&mut self) -> InterimRelay {
+    pub(super) fn begin(&mut self, expects_continue: bool) -> InterimRelay {
         // The extension of the last request may still be in use, and must not send to this request.
         if Arc::strong_count(&self.relay) > 1 {
             *self = Self::new();
         }
-        self.slot.state().is_open = true;
+        let mut state = self.slot.state();
+        (state.is_open, state.awaits_continue) = (true, expects_continue);
+        drop(state);
         Arc::clone(&self.relay)
     }
 
@@ -64,6 +70,16 @@ impl InterimResponses {
             state.waker = Some(cx.waker().clone());
         }
         Poll::Pending
+    }
+
+    /// Returns the serialised heads of interim responses, which include the 100 unless it was sent before.
+    pub(super) fn take_with_continue(&self) -> Vec<u8> {
+        let mut state = self.slot.state();
+        let mut heads = std::mem::take(&mut state.heads);
+        if std::mem::take(&mut state.awaits_continue) {
+            heads.extend_from_slice(CONTINUE);
+        }
+        heads
     }
 
     /// Rejects further interim responses to the current request, and returns the heads that are not sent yet.
@@ -81,12 +97,16 @@ impl Slot {
     }
 
     fn push(&self, head: &Response<()>) {
-        // The connection sends `100` itself, and `101` is a final response here.
-        if !head.status().is_informational() || head.status() < StatusCode::PROCESSING {
+        // `101` is a final response here.
+        if !head.status().is_informational() || head.status() == StatusCode::SWITCHING_PROTOCOLS {
             return;
         }
         let mut state = self.state();
         if !state.is_open || state.heads.len() > MAX_UNSENT {
+            return;
+        }
+        // RFC 9110 §15.2.1: other clients discard a 100.
+        if head.status() == StatusCode::CONTINUE && !std::mem::take(&mut state.awaits_continue) {
             return;
         }
         write(&mut state.heads, head);
@@ -104,7 +124,7 @@ impl fmt::Debug for InterimResponses {
 }
 
 /// The interim response for a client that waits for it before it sends the content (RFC 9110 §10.1.1).
-pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 fn write(out: &mut Vec<u8>, head: &Response<()>) {
     let nominated = |name: &HeaderName| {
@@ -149,7 +169,7 @@ mod tests {
     #[test]
     fn forwards_102_and_103_without_hop_by_hop_fields() {
         let mut interim = InterimResponses::new();
-        let relay = interim.begin();
+        let relay = interim.begin(false);
         let hop_by_hop = [("connection", "x-a"), ("x-a", "1"), ("keep-alive", "timeout=5"), ("content-length", "5")];
         relay(response(100, &[]));
         relay(response(101, &[("upgrade", "x")]));
@@ -165,13 +185,33 @@ mod tests {
     }
 
     #[test]
+    fn sends_one_100_to_a_client_that_waits_for_it() {
+        let mut interim = InterimResponses::new();
+        let relay = interim.begin(true);
+        relay(response(103, &[]));
+        relay(response(100, &[("x", "1")]));
+        relay(response(100, &[]));
+        assert_eq!(
+            interim.take_with_continue().escape_ascii().to_string(),
+            r"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 100 Continue\r\nx: 1\r\n\r\n"
+        );
+        assert_eq!(interim.take_with_continue(), b"");
+        drop(relay);
+
+        let relay = interim.begin(true);
+        assert_eq!(interim.take_with_continue(), CONTINUE);
+        relay(response(100, &[]));
+        assert_eq!(take(&interim), "");
+    }
+
+    #[test]
     fn drops_interim_responses_after_the_final_response() {
         let mut interim = InterimResponses::new();
-        let first = interim.begin();
+        let first = interim.begin(false);
         first(response(103, &[]));
         assert_eq!(interim.end(), b"HTTP/1.1 103 Early Hints\r\n\r\n");
         first(response(103, &[]));
-        let _second = interim.begin();
+        let _second = interim.begin(false);
         first(response(103, &[]));
         assert_eq!(take(&interim), "", "it belongs to the first request");
     }
@@ -179,7 +219,7 @@ mod tests {
     #[test]
     fn limits_the_size_of_unsent_interim_responses() {
         let mut interim = InterimResponses::new();
-        let relay = interim.begin();
+        let relay = interim.begin(false);
         let large = "a".repeat(10_000);
         for _ in 0..100 {
             relay(response(103, &[("x", &large)]));

@@ -92,6 +92,11 @@ pub(super) fn content(
 }
 
 impl ContentReader {
+    /// Returns whether the client waits for `100 Continue` before it sends the content.
+    pub(super) fn expects_continue(&self) -> bool {
+        self.expects_continue
+    }
+
     /// Returns whether all content was received.
     pub(super) fn has_ended(&self) -> bool {
         self.decoder.has_ended()

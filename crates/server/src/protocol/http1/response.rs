@@ -34,6 +34,11 @@ impl<T: ClientSocket> Client<'_, T> {
         self.content.as_ref().is_none_or(ContentReader::has_ended)
     }
 
+    /// Returns whether the client waits for `100 Continue` before it sends the content.
+    pub(super) fn expects_continue(&self) -> bool {
+        self.content.as_ref().is_some_and(ContentReader::expects_continue)
+    }
+
     /// Prepares for a poll of the service, which may read content.
     pub(super) fn begin_poll(&self) {
         if let Some(content) = &self.content {

@@ -181,7 +181,7 @@ where
         service.extend(&mut request);
         if !context.is_http10 {
             // RFC 9110 §15.2: HTTP/1.0 has no interim responses.
-            request.extensions_mut().insert(interim.begin());
+            request.extensions_mut().insert(interim.begin(client.expects_continue()));
         }
         (exchange(client, &mut service.inner, request, context, interim, draining), upgrade)
     };

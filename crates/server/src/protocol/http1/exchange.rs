@@ -95,14 +95,14 @@ where
             return Ok(AfterResponse::Upgraded);
         }
         let body = pin!(body);
-        let (out, framing, keep_alive) = {
+        let (out, framing, mut keep_alive) = {
             let head = head;
             if head.status.is_informational() {
                 return Err("the service returned an interim response (1xx) as the final response".into());
             }
             // RFC 9112 §9.3: the next request is found only after all content of this one has been received.
             context.keep_alive &=
-                !*draining.borrow() && client.has_sent_all() && (!client.io.is_half_closed() || client.io.has_input());
+                !*draining.borrow() && client.can_send_next() && (!client.io.is_half_closed() || client.io.has_input());
             let mut out = interim.end();
             let (framing, keep_alive) = write_response_head(&mut out, &head, context, &body.size_hint());
             (out, framing, keep_alive)
@@ -116,7 +116,11 @@ where
         client.flush().await?;
         if client.content.is_some() {
             // Boxed, because it is rare.
-            Box::pin(client.finish_content()).await;
+            let finished = Box::pin(async {
+                client.finish_content().await;
+                keep_alive && client.discard_content().await
+            });
+            keep_alive = finished.await;
         }
         Ok(if keep_alive { AfterResponse::KeepAlive } else { AfterResponse::Close })
     }

@@ -56,7 +56,7 @@ impl<D: Future> Idle<D> {
         *self.project().ticks = 0;
     }
 
-    /// Waits for the first bytes of the next request. Returns `None` if the connection is to be closed.
+    /// Waits for the first bytes of the next request. Returns `None` if the connection must close.
     ///
     /// After a quarter of the idle timeout, it drops `spare`, memory that the next request could use again.
     pub(super) fn first_bytes<'a, T: ClientSocket, M>(

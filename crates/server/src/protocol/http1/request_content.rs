@@ -102,6 +102,25 @@ impl ContentReader {
         self.decoder.has_ended()
     }
 
+    /// Returns whether the rest of the content is so little that it can be discarded after the response.
+    ///
+    /// A client that waits for a 100 may send the content or not, so its connection cannot be used again.
+    pub(super) fn is_discardable(&self) -> bool {
+        !self.expects_continue && self.decoder.remaining().is_some_and(|remaining| remaining <= MAX_DISCARDED)
+    }
+
+    /// Reads and discards the rest of the content. Returns false if it is incomplete or invalid.
+    pub(super) fn poll_discard<T: ClientSocket>(&mut self, cx: &mut Context<'_>, io: &mut ClientIo<T>) -> Poll<bool> {
+        loop {
+            match self.decoder.decode(&mut io.input) {
+                Ok(_) if self.decoder.has_ended() => return Poll::Ready(true),
+                Ok(Some(_)) => {}
+                Ok(None) if ready!(io.poll_content(cx, self.decoder.remaining())) => {}
+                Ok(None) | Err(_) => return Poll::Ready(false),
+            }
+        }
+    }
+
     /// Returns whether no more content can be received, or the service wants no more.
     pub(super) fn is_finished(&self) -> bool {
         let state = self.shared.state();
@@ -233,3 +252,6 @@ impl State {
         }
     }
 }
+
+/// The maximum size of content that is discarded after a response, so that the connection can be used again.
+const MAX_DISCARDED: u64 = 256 * 1024;

@@ -34,6 +34,11 @@ impl<T: ClientSocket> Client<'_, T> {
         self.content.as_ref().is_none_or(ContentReader::has_ended)
     }
 
+    /// Returns whether the next request can follow, after the rest of the content was discarded.
+    pub(super) fn can_send_next(&self) -> bool {
+        self.content.as_ref().is_none_or(|content| content.has_ended() || content.is_discardable())
+    }
+
     /// Returns whether the client waits for `100 Continue` before it sends the content.
     pub(super) fn expects_continue(&self) -> bool {
         self.content.as_ref().is_some_and(ContentReader::expects_continue)
@@ -73,6 +78,15 @@ impl<T: ClientSocket> Client<'_, T> {
             Poll::Ready(())
         })
         .await;
+    }
+
+    /// Discards the content that the service has not read, so that the next request can be read. Returns whether it can.
+    ///
+    /// RFC 9112 §9.3: the server reads all content, or closes the connection after the response.
+    pub(super) async fn discard_content(&mut self) -> bool {
+        let Some(content) = self.content.as_mut().filter(|content| !content.has_ended()) else { return true };
+        let discard = poll_fn(|cx| content.poll_discard(cx, self.io));
+        timeout(DISCARD_TIMEOUT, discard).await.unwrap_or(false)
     }
 
     pub(super) async fn flush(&mut self) -> io::Result<()> {
@@ -331,6 +345,9 @@ where
 {
     poll_fn(|cx| Poll::Ready(poll_frame(body.as_mut(), cx))).await
 }
+
+/// The maximum time in which the rest of a request's content is discarded after the response.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The maximum time that a response head waits for the first frame of its body.
 const FIRST_FRAME_WAIT: Duration = Duration::from_millis(2);

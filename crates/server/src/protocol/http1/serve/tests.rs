@@ -24,6 +24,9 @@ struct Client {
 async fn echo(request: Request<RequestBody>) -> Result<Response<Full<Bytes>>, Infallible> {
     let is_rejected = request.extensions().get::<crate::RejectedHead>().is_some();
     let path = request.uri().path().to_owned();
+    if path == "/unread" {
+        return Ok(Response::new(Full::from(path)));
+    }
     let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     let status = if is_rejected { 408 } else { 200 };
     Ok(Response::builder().status(status).body(Full::from([path.as_bytes(), &body].concat())).unwrap())
@@ -161,6 +164,39 @@ async fn empty_line_after_a_request_does_not_begin_another_one() {
     client.read_to("/bx").await;
     client.send("\r\n").await;
     client.exchange("/c").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn little_content_that_the_service_does_not_read_is_discarded() {
+    let mut client = Client::connect();
+    for length in [1, 100, 200_000] {
+        client.send(&format!("POST /unread HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\n")).await;
+        let response = client.read_to("/unread").await;
+        assert!(!response.contains("connection: close"), "{response}");
+        client.send(&"x".repeat(length - 1)).await;
+        sleep(Duration::from_secs(4)).await;
+        client.send("x").await;
+        client.exchange("/next").await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn connection_closes_if_the_service_does_not_read_much_content() {
+    for (head, announces) in [
+        ("content-length: 300000", true),
+        ("transfer-encoding: chunked", true),
+        ("expect: 100-continue\r\ncontent-length: 10", true),
+        // The content never arrives.
+        ("content-length: 10", false),
+    ] {
+        let mut client = Client::connect();
+        client.send(&format!("POST /unread HTTP/1.1\r\nhost: a\r\n{head}\r\n\r\n")).await;
+        let response = client.read_to("/unread").await;
+        assert_eq!(response.contains("connection: close"), announces, "{head}: {response}");
+        let since = Instant::now();
+        assert_eq!(client.socket.read(&mut [0; 1]).await.unwrap(), 0, "{head}");
+        assert!(since.elapsed() < Duration::from_secs(10), "{head}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

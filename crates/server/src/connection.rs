@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::sync::Arc;
 
+#[cfg(feature = "tls")]
+use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use rproxy_client_ip::PeerAddr;

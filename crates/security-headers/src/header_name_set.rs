@@ -34,6 +34,11 @@ impl HeaderNameSet {
         self.by_length[Shape::of(name).length].retain(|present| present != name);
     }
 
+    /// Returns the shapes of the names. It may contain those of removed names.
+    pub(crate) fn shapes(&self) -> &ShapeSet {
+        &self.shapes
+    }
+
     /// Returns the stored copy of `name`, or `None` if the set does not contain `name`.
     pub(crate) fn get(&self, name: &HeaderName) -> Option<&HeaderName> {
         self.get_by_shape(name, Shape::of(name))
@@ -73,6 +78,10 @@ impl ShapeSet {
     pub(crate) fn insert(&mut self, name: &HeaderName) {
         let Shape { length, letter } = Shape::of(name);
         self.0[length] |= letter;
+    }
+
+    pub(crate) fn union(&self, other: &Self) -> Self {
+        Self(std::array::from_fn(|length| self.0[length] | other.0[length]))
     }
 
     pub(crate) fn contains(&self, shape: Shape) -> bool {

@@ -43,13 +43,18 @@ impl CspNonce {
 
     /// Removes the field `name` that the client sent, including spellings such as `X_CSP_Nonce`.
     pub(crate) fn strip_field(headers: &mut HeaderMap, name: &HeaderName) {
-        let is_same_variable = |other: &HeaderName| {
-            let same = |(byte, other): (u8, u8)| byte == other || byte == b'-' && !other.is_ascii_alphanumeric();
-            other.as_str().len() == name.as_str().len() && name.as_str().bytes().zip(other.as_str().bytes()).all(same)
-        };
-        while let Some(spelling) = headers.keys().find(|other| is_same_variable(other)).cloned() {
+        while let Some(spelling) =
+            headers.keys().find(|other| Self::is_spelling_of(other.as_str(), name.as_str())).cloned()
+        {
             headers.remove(spelling);
         }
+    }
+
+    /// Returns whether applications with CGI-style names take the field `other` for the field `name`.
+    #[inline]
+    pub(crate) fn is_spelling_of(other: &str, name: &str) -> bool {
+        let same = |(byte, other): (u8, u8)| byte == other || byte == b'-' && !other.is_ascii_alphanumeric();
+        other.len() == name.len() && name.bytes().zip(other.bytes()).all(same)
     }
 }
 

@@ -45,6 +45,8 @@ pub(crate) struct Rules {
     removed_unless_nextjs_data: Arc<HeaderNameSet>,
     /// The shapes of the names of sent headers, and of `Content-Security-Policy`, which affects them.
     relevant: ShapeSet,
+    /// The shapes of all names above. Most headers of responses have none of them.
+    listed: ShapeSet,
     pub(crate) assume_https: bool,
     pub(crate) cookies: Option<CookieAttributes>,
     /// Whether any policy contains a nonce placeholder. If none does, no nonces are created.
@@ -126,9 +128,11 @@ impl Rules {
         });
         let mut relevant = ShapeSet::default();
         profile.iter().map(|(name, ..)| name).chain([&CONTENT_SECURITY_POLICY]).for_each(|name| relevant.insert(name));
+        let listed = relevant.union(REMOVED.shapes()).union(REMOVED_UNLESS_NEXTJS_DATA.shapes());
         Self {
             sent: sent.collect(),
             relevant,
+            listed,
             removed: Arc::clone(&REMOVED),
             removed_unless_nextjs_data: Arc::clone(&REMOVED_UNLESS_NEXTJS_DATA),
             assume_https: false,
@@ -149,6 +153,7 @@ impl Rules {
 
     fn send_rule(&mut self, name: HeaderName, value: HeaderValue, has_nonce: bool, precedence: Precedence) {
         self.relevant.insert(&name);
+        self.listed.insert(&name);
         match self.sent.iter_mut().find(|rule| rule.name == name) {
             // Keeps the scope, which a profile may have set.
             Some(rule) => (rule.value, rule.has_nonce, rule.precedence) = (value, has_nonce, precedence),
@@ -164,6 +169,7 @@ impl Rules {
 
     pub(crate) fn remove(&mut self, name: HeaderName) {
         self.remove_rule(&name);
+        self.listed.insert(&name);
         Arc::make_mut(&mut self.removed).insert(name);
     }
 
@@ -177,16 +183,21 @@ impl Rules {
 
     /// Strips a spoofed nonce field from the request, and adds a nonce if a policy needs one.
     pub(crate) fn prepare<B>(&self, request: &mut Request<B>) -> RequestContext {
-        const X_NEXTJS_DATA: HeaderName = HeaderName::from_static("x-nextjs-data");
+        let nonce_field = self.nonce_field.as_ref().map(HeaderName::as_str);
+        let (mut has_nextjs_data, mut has_nonce_field) = (false, false);
+        for name in request.headers().keys().map(HeaderName::as_str) {
+            has_nextjs_data |= name == "x-nextjs-data";
+            has_nonce_field |= nonce_field.is_some_and(|field| CspNonce::is_spelling_of(name, field));
+        }
         // Done even without a nonce: the inner service would trust the client's field.
-        if let Some(name) = &self.nonce_field {
+        if let Some(name) = self.nonce_field.as_ref().filter(|_| has_nonce_field) {
             CspNonce::strip_field(request.headers_mut(), name);
         }
         let is_https = self.assume_https || request.extensions().get() == Some(&Scheme::HTTPS);
         RequestContext {
             is_https,
             takes_hsts: is_https && !is_local(request),
-            has_nextjs_data: request.headers().keys().any(|name| *name == X_NEXTJS_DATA),
+            has_nextjs_data,
             is_embeddable: self.embeddable_paths.as_ref().is_some_and(|paths| paths.contains(request.uri().path())),
             nonce: if self.has_nonce { self.add_nonce(request) } else { None },
         }
@@ -278,6 +289,9 @@ impl Rules {
         loop {
             let mut names = headers.keys().filter_map(|name| {
                 let shape = Shape::of(name);
+                if !self.listed.contains(shape) {
+                    return None;
+                }
                 may_have_relevant |= self.relevant.contains(shape);
                 self.name_to_remove(name, shape, context)
             });
@@ -326,6 +340,10 @@ fn is_document(headers: &HeaderMap) -> bool {
     let Some(content_type) = headers.get(CONTENT_TYPE) else {
         return true;
     };
+    // A fast path for the usual value.
+    if content_type == "text/html" || content_type.as_bytes().starts_with(b"text/html;") {
+        return true;
+    }
     // RFC 9110 §8.3.1: type and subtype are case-insensitive, parameters follow a semicolon.
     let media_type = content_type.as_bytes().split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
     let is_type = |other: &str| media_type.eq_ignore_ascii_case(other.as_bytes());

@@ -114,12 +114,16 @@ impl Preferences {
         if self.members == 0 {
             return None;
         }
-        let weight = |coding: Coding| self.codings[coding as usize].or(self.others).unwrap_or(0);
-        let candidates = Coding::ALL.into_iter().filter(|&coding| enabled.contains(coding));
-        // `max_by_key` returns the last of several maxima.
-        let best = candidates.rev().max_by_key(|&coding| weight(coding))?;
+        let mut best = None;
+        for coding in Coding::ALL {
+            let weight = self.codings[coding as usize].or(self.others).unwrap_or(0);
+            if enabled.contains(coding) && best.is_none_or(|(_, highest)| weight > highest) {
+                best = Some((coding, weight));
+            }
+        }
+        let (best, weight) = best?;
         let identity = self.identity.or(self.others).unwrap_or(0);
-        (weight(best) > 0 && weight(best) >= identity).then_some(best)
+        (weight > 0 && weight >= identity).then_some(best)
     }
 }
 

@@ -31,8 +31,12 @@ pin_project! {
 }
 
 impl<F, H: ProblemHooks> ResponseFuture<F, H> {
-    pub(crate) fn new(client: Client<H>, called: Result<F, Panicked>) -> Self {
-        Self { client, inner: called.ok() }
+    /// Creates the future of a response to `client`, and calls the inner service by `call`.
+    pub(crate) fn new(client: Client<H>, call: impl FnOnce() -> F) -> Self {
+        let mut inner = None;
+        // Set within the closure, because a large result would be copied several times. After a panic, `inner` is `None`.
+        let _ = catch_panic(H::panicked, || inner = Some(call()));
+        Self { client, inner }
     }
 }
 
@@ -55,12 +59,11 @@ where
         let Some(inner) = this.inner.as_mut().as_pin_mut() else {
             return Poll::Ready(Ok(this.client.panicked()));
         };
-        match catch_panic(H::panicked, || inner.poll(cx)) {
-            Ok(polled) => polled.map_ok(|response| this.client.present(response.map(ResponseBody::inner))),
-            Err(Panicked) => {
-                this.inner.set(None);
-                Poll::Ready(Ok(this.client.panicked()))
-            }
+        let mut polled = Poll::Pending;
+        if let Err(Panicked) = catch_panic(H::panicked, || polled = inner.poll(cx)) {
+            this.inner.set(None);
+            return Poll::Ready(Ok(this.client.panicked()));
         }
+        polled.map_ok(|response| this.client.present(response.map(ResponseBody::inner)))
     }
 }

@@ -11,9 +11,9 @@ use tower_service::Service;
 use crate::accept::Accept;
 use crate::body::ResponseBody;
 use crate::future::ResponseFuture;
+use crate::grpc;
 use crate::hooks::ProblemHooks;
 use crate::presentation::Client;
-use crate::{grpc, panic};
 
 /// Middleware that formats responses to rejected requests, and catches panics. See [`ProblemLayer`](crate::ProblemLayer).
 #[derive(Clone, Debug)]
@@ -66,6 +66,6 @@ where
             is_head: *request.method() == Method::HEAD,
             hooks: self.hooks.clone(),
         };
-        ResponseFuture::new(client, panic::catch_panic(H::panicked, || self.inner.call(request)))
+        ResponseFuture::new(client, || self.inner.call(request))
     }
 }

@@ -67,8 +67,10 @@ impl<F: Future, B> ResponseFuture<F, B> {
     }
 
     /// Creates a response future that waits for the inner service's response.
-    pub(crate) fn forward(inner: F, exchange: Exchange) -> Self {
-        Self { kind: Kind::Forward { inner, exchange: Some(exchange) }, key: None }
+    ///
+    /// `key` is the key to report in `Cache-Status`.
+    pub(crate) fn forward(inner: F, exchange: Exchange, key: Option<CacheKey>) -> Self {
+        Self { kind: Kind::Forward { inner, exchange: Some(exchange) }, key }
     }
 
     /// Creates the response future of a leader, whose response also serves the followers.
@@ -94,8 +96,8 @@ impl<F: Future, B> ResponseFuture<F, B> {
     }
 
     /// Sets the cache key to include in `Cache-Status`.
-    pub(crate) fn report_key(&mut self, key: Option<CacheKey>) {
-        self.key = key;
+    pub(crate) fn with_reported_key(self, key: Option<CacheKey>) -> Self {
+        Self { key, ..self }
     }
 }
 

@@ -79,6 +79,8 @@ impl CachePaths {
 struct Edges {
     prefixes: Vec<Box<[u8]>>,
     suffixes: Vec<Box<[u8]>>,
+    /// The last bytes of the suffixes, as bits.
+    last_bytes: u128,
 }
 
 impl Edges {
@@ -91,7 +93,10 @@ impl Edges {
             suffix = glob.rsplit(is_wildcard).next().unwrap_or_default().trim_start_matches('/');
         }
         match prefix {
-            "" => self.suffixes.push(suffix.as_bytes().into()),
+            "" => {
+                self.last_bytes |= suffix.as_bytes().last().map_or(u128::MAX, |byte| last_byte_bit(*byte));
+                self.suffixes.push(suffix.as_bytes().into());
+            }
             _ => self.prefixes.push(prefix.as_bytes().into()),
         }
     }
@@ -101,9 +106,14 @@ impl Edges {
         let path = path.as_bytes();
         // The comparison of one byte avoids that of most texts.
         let begins_with = |text: &[u8]| text.get(1) == path.get(1) && path.starts_with(text) || text.len() < 2;
-        let ends_with = |text: &[u8]| text.last() == path.last() && path.ends_with(text) || text.is_empty();
-        self.prefixes.iter().any(|text| begins_with(text)) || self.suffixes.iter().any(|text| ends_with(text))
+        let may_end = path.last().is_none_or(|byte| self.last_bytes & last_byte_bit(*byte) != 0);
+        self.prefixes.iter().any(|text| begins_with(text))
+            || may_end && self.suffixes.iter().any(|text| path.ends_with(text))
     }
+}
+
+fn last_byte_bit(byte: u8) -> u128 {
+    1 << (byte % 128)
 }
 
 impl Default for CachePaths {

@@ -69,15 +69,11 @@ where
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
         let key = self.config.reported_key(&request);
-        let mut future = match self.config.action(&request, None) {
+        match self.config.action(&request, None) {
             // The action for most requests. Handled here, so that the request is not moved again.
-            Action::Forward(exchange) => ResponseFuture::forward(self.inner.call(request), exchange),
-            action => self.act(request, action),
-        };
-        if key.is_some() {
-            future.report_key(key);
+            Action::Forward(exchange) => ResponseFuture::forward(self.inner.call(request), exchange, key),
+            action => self.act(request, action).with_reported_key(key),
         }
-        future
     }
 }
 
@@ -96,7 +92,7 @@ impl<S> CacheService<S> {
         ResBody::Error: Send,
     {
         match action {
-            Action::Forward(exchange) => ResponseFuture::forward(self.inner.call(request), exchange),
+            Action::Forward(exchange) => ResponseFuture::forward(self.inner.call(request), exchange, None),
             Action::GatewayTimeout(member) => ResponseFuture::ready(gateway_timeout(member)),
             Action::Serve(hit) => ResponseFuture::ready(hit.respond(&request)),
             Action::ServeAndRevalidate { hit, revalidation, runtime, fetch } => {
@@ -140,7 +136,7 @@ impl<S> CacheService<S> {
             }
             Role::Independent => {
                 fetch.prepare(request.headers_mut());
-                ResponseFuture::forward(self.inner.call(request), Exchange::Fetch(fetch))
+                ResponseFuture::forward(self.inner.call(request), Exchange::Fetch(fetch), None)
             }
             Role::Leader(leader) => {
                 // Another fetch may have ended between the lookup and this point.

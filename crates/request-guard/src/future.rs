@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, Version, header};
@@ -53,17 +53,15 @@ where
         match this.stage.project() {
             StageProject::Rejected { rejection } => Poll::Ready(Ok(reject(*this.version, *rejection))),
             StageProject::Inner { future, progress } => {
-                let polled = future.poll(cx).map_ok(|response| response.map(Either::Left));
-                if let Poll::Ready(Ok(_)) = &polled
-                    && let Some(progress) = progress
-                {
+                let response = ready!(future.poll(cx))?;
+                if let Some(progress) = progress {
                     // If the body failed, the client gets the reason, and not the response of the inner service to that.
                     if let Some(rejection) = progress.rejection() {
                         return Poll::Ready(Ok(reject(*this.version, rejection)));
                     }
                     progress.set_has_response();
                 }
-                polled
+                Poll::Ready(Ok(response.map(Either::Left)))
             }
         }
     }

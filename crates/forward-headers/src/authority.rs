@@ -64,15 +64,19 @@ fn is_host_byte(byte: u8) -> bool {
 
 fn port_of(host: &HeaderValue) -> Option<u16> {
     let host = host.as_bytes();
-    let colon = host.iter().rposition(|&byte| byte == b':')?;
-    port_number(&host[colon + 1..])
+    // The colon before a port is one of the last six bytes.
+    let end = &host[host.len().saturating_sub(1 + MAX_PORT_DIGITS)..];
+    let colon = end.iter().rposition(|&byte| byte == b':')?;
+    port_number(&end[colon + 1..])
 }
 
 /// Parses a port number of one to five digits, without a sign.
 pub(crate) fn port_number(digits: &[u8]) -> Option<u16> {
-    let is_number = (1..=5).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
+    let is_number = (1..=MAX_PORT_DIGITS).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
     std::str::from_utf8(digits).ok().filter(|_| is_number)?.parse().ok()
 }
+
+const MAX_PORT_DIGITS: usize = 5;
 
 #[cfg(test)]
 mod tests {
@@ -95,6 +99,8 @@ mod tests {
         for (reported, port, host, scheme, expected) in [
             (None, None, Some("a.example"), http, ("a.example", 80, false)),
             (None, None, Some("a.example:8443"), https, ("a.example:8443", 8443, false)),
+            (None, None, Some("a.example:65535"), http, ("a.example:65535", 65535, false)),
+            (None, None, Some("a.example:654321"), http, ("a.example:654321", 80, false)),
             (None, None, Some("[::1]:81"), http, ("[::1]:81", 81, false)),
             (None, None, Some("[::1]"), http, ("[::1]", 80, false)),
             (None, None, None, https, ("none", 443, false)),

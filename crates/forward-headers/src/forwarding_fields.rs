@@ -9,18 +9,14 @@ use crate::address_format::{address, chain, port};
 use crate::authority::RequestAuthority;
 use crate::config::Config;
 use crate::cookies;
-use crate::hop_by_hop::PresentFields;
+use crate::hop_by_hop;
 use crate::names::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO, X_REAL_IP, X_REQUEST_ID};
 use crate::request_id::RequestId;
 use crate::trust::{self, Report, Trust};
 use crate::via::LoopDetected;
 
-/// Replaces the forwarding fields of `request`, and returns the request ID.
-pub(crate) fn rebuild<B>(
-    request: &mut Request<B>,
-    config: &Config,
-    present: PresentFields,
-) -> Result<RequestId, LoopDetected> {
+/// Removes the hop-by-hop fields of `request`, replaces its forwarding fields, and returns the request ID.
+pub(crate) fn rebuild<B>(request: &mut Request<B>, config: &Config) -> Result<RequestId, LoopDetected> {
     let extensions = request.extensions();
     let trusted = extensions.get::<TrustedPeer>().cloned();
     let peer = extensions.get::<PeerAddr>().map(|peer| peer.0.ip().to_canonical());
@@ -33,8 +29,17 @@ pub(crate) fn rebuild<B>(
     // Growing the map once is cheaper than growing it twice. If it is full, the insertions below report that.
     let _ = headers.try_reserve(MAX_ADDED_FIELDS);
     let trust = Trust::new(trusted.as_ref(), peer, &config.trusted_fields);
+    // Most requests have neither untrusted fields nor a trace context.
+    let (mut may_have_untrusted, mut has_trace_context) = (false, false);
+    // Before the forwarding fields are set, which a client must not be able to remove by `Connection`.
+    hop_by_hop::remove(headers, |name| {
+        may_have_untrusted = may_have_untrusted || trust.may_distrust(name);
+        has_trace_context |= matches!(name, "traceparent" | "tracestate");
+    });
     let report = Report::read(headers, &trust);
-    trust::remove_untrusted(headers, is_post, received, &trust);
+    if may_have_untrusted {
+        trust::remove_untrusted(headers, is_post, received, &trust);
+    }
     cookies::join(headers);
 
     let hops = trusted.as_ref().map_or(&[][..], TrustedPeer::hops);
@@ -67,7 +72,7 @@ pub(crate) fn rebuild<B>(
     }
     let id = report.request_id.unwrap_or_else(RequestId::generate);
     headers.insert(X_REQUEST_ID, id.header_value().clone());
-    config.trace_context.apply(headers, present.has_trace_context, trusted.is_some(), &id);
+    config.trace_context.apply(headers, has_trace_context, trusted.is_some(), &id);
     // Caches need the authority and the scheme of the client's request for their keys.
     if let Some(authority) = authority.reported {
         request.extensions_mut().insert(authority);
@@ -110,7 +115,7 @@ mod tests {
         }
         let (sender, receiver) = std::sync::mpsc::channel();
         let inner = service_fn(|mut request: Request<()>| {
-            rebuild(&mut request, &config, PresentFields::default()).unwrap();
+            rebuild(&mut request, &config).unwrap();
             sender.send(request.headers().clone()).unwrap();
             async { Ok::<_, std::convert::Infallible>(http::Response::new(String::new())) }
         });
@@ -253,7 +258,7 @@ mod tests {
             let layer = ClientIpLayer::new("10.0.0.0/8".parse().unwrap()).source("forwarded".parse().unwrap());
             let config = Config { trusted_fields: trusted_fields.to_vec(), ..Config::default() };
             let inner = service_fn(async |mut request: Request<()>| {
-                rebuild(&mut request, &config, PresentFields::default()).unwrap();
+                rebuild(&mut request, &config).unwrap();
                 assert_eq!(request.headers()["x-forwarded-proto"], "https");
                 assert_eq!(request.headers()["x-forwarded-host"], host);
                 assert_eq!(request.headers()["x-forwarded-for"], "203.0.113.9, 10.0.0.1");
@@ -273,7 +278,7 @@ mod tests {
         let config = Config { trusted_fields: trusted_fields.to_vec(), ..Config::default() };
         let (sender, receiver) = std::sync::mpsc::channel();
         let inner = service_fn(|mut request: Request<()>| {
-            rebuild(&mut request, &config, PresentFields::default()).unwrap();
+            rebuild(&mut request, &config).unwrap();
             let field = |name| request.headers()[name].to_str().unwrap().to_owned();
             sender.send([X_FORWARDED_PROTO, X_FORWARDED_HOST, X_FORWARDED_PORT].map(field)).unwrap();
             async { Ok::<_, std::convert::Infallible>(http::Response::new(String::new())) }
@@ -360,7 +365,7 @@ mod tests {
             if is_trusted {
                 request.extensions_mut().insert(TrustedPeer::default());
             }
-            rebuild(&mut request, &config, PresentFields::default()).unwrap();
+            rebuild(&mut request, &config).unwrap();
             assert_eq!(request.extensions().get::<Authority>().map(Authority::as_str), authority);
             assert_eq!(request.extensions().get::<Scheme>(), scheme.as_ref());
         }

@@ -77,7 +77,7 @@ where
         let mut response = ready!(inner.poll(cx))?.map(Either::Left);
         let is_switch = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         let upgrade = if is_switch { response.headers().get(UPGRADE).cloned() } else { None };
-        hop_by_hop::remove(response.headers_mut());
+        hop_by_hop::remove(response.headers_mut(), |_| {});
         // RFC 9110 §15.2.2: a 101 names the new protocol in `Upgrade`, which a proxy that forwards the 101 keeps.
         if let Some(upgrade) = upgrade {
             response.headers_mut().insert(UPGRADE, upgrade);

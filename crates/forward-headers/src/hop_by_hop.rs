@@ -5,21 +5,15 @@ use http::header::{
     self, CONNECTION, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
 };
 
-/// The presence of fields that [`remove`] detects during its scan, so that no second search is needed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct PresentFields {
-    /// Whether the request has a `traceparent` or `tracestate` field.
-    pub(crate) has_trace_context: bool,
-}
-
 /// Removes hop-by-hop fields, and the fields that `Connection` nominates.
-pub(crate) fn remove(headers: &mut HeaderMap) -> PresentFields {
-    // Most requests have at most one such field. One pass over the names is cheaper than ten searches.
-    let (mut connection, mut te, mut others, mut present) = (false, false, false, PresentFields::default());
+///
+/// Passes the names of all other fields to `read_name`, including `TE` and nominated ones.
+pub(crate) fn remove(headers: &mut HeaderMap, mut read_name: impl FnMut(&str)) {
+    // Most messages have at most one such field. One pass over the names is cheaper than ten searches.
+    let (mut connection, mut te, mut others) = (false, false, false);
     for name in headers.keys() {
         match name.as_str() {
             "connection" => connection = true,
-            "te" => te = true,
             "keep-alive"
             | "proxy-connection"
             | "proxy-authenticate"
@@ -27,13 +21,20 @@ pub(crate) fn remove(headers: &mut HeaderMap) -> PresentFields {
             | "transfer-encoding"
             | "upgrade"
             | "http2-settings" => others = true,
-            "traceparent" | "tracestate" => present.has_trace_context = true,
-            _ => {}
+            name => {
+                te |= name == "te";
+                read_name(name);
+            }
         }
     }
-    if connection {
-        remove_nominated(headers);
-        headers.remove(CONNECTION);
+    if connection && let header::Entry::Occupied(connection) = headers.entry(CONNECTION) {
+        // A fast path for the usual values.
+        let has_nominated = !connection.iter().all(|line| is_persistence_option(line.as_bytes()));
+        let nominated = if has_nominated { nominated(connection.iter()) } else { Vec::new() };
+        connection.remove();
+        for name in nominated {
+            headers.remove(name);
+        }
     }
     if others {
         for name in &HOP_BY_HOP {
@@ -50,26 +51,25 @@ pub(crate) fn remove(headers: &mut HeaderMap) -> PresentFields {
             te.remove();
         }
     }
-    present
 }
 
-/// Removes the fields that `Connection` nominates, except end-to-end fields.
+/// Returns the fields that `Connection` nominates, except end-to-end fields.
 ///
 /// RFC 9110 §7.6.1 forbids nominating those. A client could otherwise remove fields that identify or restrict it.
-fn remove_nominated(headers: &mut HeaderMap) {
-    let nominated: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
+fn nominated<'a>(connection: impl Iterator<Item = &'a HeaderValue>) -> Vec<HeaderName> {
+    connection
         .flat_map(members)
         .take(MAX_OPTIONS)
-        .filter(|option| !option.eq_ignore_ascii_case(b"close") && !option.eq_ignore_ascii_case(b"keep-alive"))
+        .filter(|option| !is_persistence_option(option))
         .filter_map(|option| HeaderName::from_bytes(option).ok())
         // A client must nominate `TE` (RFC 9110 §10.1.4); it is handled separately.
         .filter(|name| *name != TE && !is_end_to_end(name))
-        .collect();
-    for name in nominated {
-        headers.remove(name);
-    }
+        .collect()
+}
+
+/// Returns whether a connection option is about the persistence of the connection, and nominates no field.
+fn is_persistence_option(option: &[u8]) -> bool {
+    option.eq_ignore_ascii_case(b"keep-alive") || option.eq_ignore_ascii_case(b"close")
 }
 
 /// Returns the members of a comma-separated list.
@@ -154,7 +154,7 @@ mod tests {
         for (name, value) in fields {
             headers.append(*name, HeaderValue::from_static(value));
         }
-        remove(&mut headers);
+        remove(&mut headers, |_| {});
         let mut remaining: Vec<_> =
             headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
         remaining.sort();
@@ -167,6 +167,7 @@ mod tests {
             (&[("accept", "a"), ("keep-alive", "timeout=5"), ("transfer-encoding", "chunked")][..], &["accept: a"][..]),
             (&[("connection", "close, X-Own"), ("x-own", "1"), ("x-other", "2")], &["x-other: 2"]),
             (&[("connection", "x-a"), ("connection", " , X-B,"), ("x-a", "1"), ("x-b", "2")], &[]),
+            (&[("connection", "Keep-Alive"), ("connection", "x-a"), ("x-a", "1")], &[]),
             (&[("upgrade", "h2c"), ("http2-settings", "AAA"), ("connection", "Upgrade, HTTP2-Settings")], &[]),
             (&[("proxy-authorization", "a"), ("proxy-authenticate", "b"), ("proxy-connection", "c")], &[]),
             (&[("te", "gzip")], &[]),
@@ -195,7 +196,7 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert(CONNECTION, HeaderValue::try_from(name.to_ascii_uppercase()).unwrap());
             headers.insert(name, HeaderValue::from_static(value));
-            remove(&mut headers);
+            remove(&mut headers, |_| {});
             assert_eq!(headers.get(name).unwrap(), value);
             assert!(!headers.contains_key(CONNECTION));
         }

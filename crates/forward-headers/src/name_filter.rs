@@ -20,8 +20,8 @@ const WORDS: usize = 64;
 impl NameFilter {
     /// Creates a filter for names and prefixes, in which any symbol may replace a hyphen.
     ///
-    /// The first and last byte of a name, and the first and third byte of a prefix, must be letters or digits, which are the
-    /// same in all spellings.
+    /// All names and prefixes have at least four bytes. The first and last byte of a name, and the first and third byte of a
+    /// prefix, must be letters or digits, which are the same in all spellings.
     pub(crate) const fn new(names: &[&[&str]], prefixes: &[&str]) -> Self {
         let mut filter = Self { names: [0; WORDS], prefixes: [0; 32], shortest_prefix: [usize::MAX; 32] };
         let mut group = 0;
@@ -29,6 +29,7 @@ impl NameFilter {
             let mut index = 0;
             while index < names[group].len() {
                 let name = names[group][index].as_bytes();
+                assert!(name.len() >= 4);
                 assert!(name[0].is_ascii_alphanumeric() && name[name.len() - 1].is_ascii_alphanumeric());
                 let (word, bit) = hash(name.len(), name[0], name[name.len() - 1]);
                 filter.names[word] |= bit;
@@ -39,6 +40,7 @@ impl NameFilter {
         let mut index = 0;
         while index < prefixes.len() {
             let prefix = prefixes[index].as_bytes();
+            assert!(prefix.len() >= 4);
             assert!(prefix[0].is_ascii_alphanumeric() && prefix[2].is_ascii_alphanumeric());
             let first = letter(prefix[0]);
             filter.prefixes[first] |= 1 << letter(prefix[2]);
@@ -51,12 +53,13 @@ impl NameFilter {
     }
 
     /// Returns `false` if `name` matches no name and no prefix of the filter.
+    #[inline]
     pub(crate) fn may_contain(&self, name: &str) -> bool {
-        let ([first, ..], [.., last]) = (name.as_bytes(), name.as_bytes()) else { return false };
+        let [first, _, third, .., last] = name.as_bytes() else { return false };
         let (word, bit) = hash(name.len(), *first, *last);
-        let third = name.as_bytes().get(2).map_or(0, |third| 1 << letter(*third));
         let first = letter(*first);
-        self.names[word] & bit != 0 || self.prefixes[first] & third != 0 && name.len() >= self.shortest_prefix[first]
+        self.names[word] & bit != 0
+            || self.prefixes[first] & 1 << letter(*third) != 0 && name.len() >= self.shortest_prefix[first]
     }
 }
 

@@ -9,7 +9,6 @@ use tower_service::Service;
 use crate::config::Config;
 use crate::forwarding_fields;
 use crate::future::{ResponseBody, ResponseFuture};
-use crate::hop_by_hop;
 use crate::max_forwards::{self, Recipient};
 use crate::via::LoopDetected;
 
@@ -59,9 +58,7 @@ where
             Recipient::Options => return ResponseFuture::options(),
             Recipient::Trace(text) => return ResponseFuture::trace(text),
         }
-        // Before the forwarding fields are set, which a client must not be able to remove by `Connection`.
-        let present = hop_by_hop::remove(request.headers_mut());
-        match forwarding_fields::rebuild(&mut request, &self.config, present) {
+        match forwarding_fields::rebuild(&mut request, &self.config) {
             Ok(id) => ResponseFuture::inner(self.inner.call(request), id),
             Err(LoopDetected) => ResponseFuture::loop_detected(),
         }

@@ -40,6 +40,12 @@ impl<'a> Trust<'a> {
             && self.cdn.is_none_or(|cdn| is_set_by(cdn, name))
     }
 
+    /// Returns `false` if [`remove_untrusted`] never removes the field `name`, which is so for most fields.
+    #[inline]
+    pub(crate) fn may_distrust(&self, name: &str) -> bool {
+        may_be_spoofable(name) || !self.fields.is_empty() && self.is_restricted(name)
+    }
+
     /// Returns whether `name` is a field, or a spelling of a field, that only trusted proxies may send.
     fn is_restricted(&self, name: &str) -> bool {
         self.fields.iter().any(|field| is_spelling_of(name, field.as_str()))
@@ -110,13 +116,6 @@ impl Report {
 ///
 /// `received` is the version of the request.
 pub(crate) fn remove_untrusted(headers: &mut HeaderMap, is_post: bool, received: Version, trust: &Trust<'_>) {
-    // A fast path: most requests have no such field (bench `forward-headers`: 300 of 7,200 instructions less). The filter
-    // cannot tell the fields of requests with content from `content_length` and `content_type`.
-    let may_be_spoofable =
-        |name: &str| SPOOFABLE_FIELDS.may_contain(name) && !matches!(name, "content-length" | "content-type");
-    if !headers.keys().any(|name| may_be_spoofable(name.as_str()) || trust.is_restricted(name.as_str())) {
-        return;
-    }
     let keeps_expectation = has_expectation(headers, received);
     let is_removed = |name: &str| {
         if name == EXPECT {
@@ -143,6 +142,12 @@ fn has_expectation(headers: &HeaderMap, received: Version) -> bool {
     let mut lines = headers.get_all(EXPECT).iter();
     let is_continue = lines.next().is_some_and(|line| line.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     is_continue && lines.next().is_none() && received > Version::HTTP_10
+}
+
+/// Returns `false` if no peer can spoof the field `name`.
+fn may_be_spoofable(name: &str) -> bool {
+    // The filter cannot tell the spoofable fields from these fields of requests with content.
+    SPOOFABLE_FIELDS.may_contain(name) && !matches!(name, "content-length" | "content-type")
 }
 
 static SPOOFABLE_FIELDS: NameFilter = {

@@ -8,16 +8,16 @@ use memchr::memmem::Finder;
 pub(crate) struct GramFilter {
     /// The parts, sorted.
     grams: Box<[u32]>,
-    /// A bitmap of the hashes of the parts. A path that is made to collide costs a binary search per byte.
-    bitmap: Box<[u64; WORDS]>,
+    /// A bitmap of the hashes of the parts, with 64 bits or more per part. A path that is made to collide costs a binary
+    /// search per byte.
+    bitmap: Box<[u64]>,
+    /// The number of low bits of a hash that are not used.
+    shift: u32,
     /// The texts of less than four bytes.
     short: Vec<Finder<'static>>,
 }
 
-/// The number of 64-bit words in the bitmap.
-const WORDS: usize = 512;
-
-/// The maximum number of parts, which set a few percent of the bits. The default list has about 230.
+/// The maximum number of parts, whose bitmap takes 8 KiB. The default list has about 230.
 const MAX_GRAMS: usize = 1024;
 
 /// The maximum number of texts of less than four bytes, each of which costs a search.
@@ -40,12 +40,14 @@ impl GramFilter {
         if grams.len() > MAX_GRAMS || short.len() > MAX_SHORT {
             return None;
         }
-        let mut bitmap = Box::new([0; WORDS]);
+        let words = grams.len().next_power_of_two();
+        let shift = u32::BITS - u64::BITS.ilog2() - words.ilog2();
+        let mut bitmap = vec![0; words];
         for &gram in &grams {
-            let (word, bit) = hash(gram);
+            let (word, bit) = hash(gram, shift);
             bitmap[word] |= bit;
         }
-        Some(Self { grams: grams.into_iter().collect(), bitmap, short })
+        Some(Self { grams: grams.into_iter().collect(), bitmap: bitmap.into(), shift, short })
     }
 
     /// Returns `false` if `path` contains none of the texts.
@@ -53,7 +55,7 @@ impl GramFilter {
         let mut window = 0_u32;
         for &byte in path {
             window = window << 8 | u32::from(byte);
-            let (word, bit) = hash(window);
+            let (word, bit) = hash(window, self.shift);
             if self.bitmap[word] & bit != 0 && self.grams.binary_search(&window).is_ok() {
                 return true;
             }
@@ -75,10 +77,10 @@ fn rarity(part: u32) -> u32 {
 }
 
 /// Returns the index of a word in the bitmap, and the bit in the word.
-fn hash(part: u32) -> (usize, u64) {
+fn hash(part: u32, shift: u32) -> (usize, u64) {
     // Fibonacci hashing: the upper bits are the best.
-    let hash = part.wrapping_mul(0x9e37_79b1) >> (u32::BITS - u64::BITS.ilog2() - WORDS.ilog2());
-    (hash as usize / 64 % WORDS, 1 << (hash % 64))
+    let hash = part.wrapping_mul(0x9e37_79b1) >> shift;
+    (hash as usize / 64, 1 << (hash % 64))
 }
 
 #[cfg(test)]

@@ -7,7 +7,10 @@ use http::header::{CONNECTION, HeaderMap, TE, UPGRADE};
 use http::{Method, Request};
 
 pub use self::responses::{response_body, response_head};
-use crate::{BodyDecoder, BodyEncoder, HeadLimits, RequestBodyFraming, RequestHead, RequestParser, write_request_head};
+use crate::{
+    BodyDecoder, BodyEncoder, HeadLimits, ReceivedHead, RequestBodyFraming, RequestHead, RequestParser,
+    write_request_head,
+};
 
 const LIMITS: HeadLimits = HeadLimits { size: 2048, target: 256, fields: 24 };
 
@@ -155,6 +158,9 @@ fn assert_round_trip(request: &Request<()>, content: Option<&Vec<u8>>, trailers:
         assert_eq!(parsed.request.method(), request.method(), "{text}");
         assert_eq!(target(&parsed.request), target(request), "{text}");
         assert_eq!(fields(&parsed.request), fields(request), "{text}");
+        if let Some(names) = received_names(request) {
+            assert_eq!(received_names(&parsed.request), Some(names), "{text}");
+        }
         assert_eq!(parsed.keep_alive, keep_alive && *request.method() != Method::CONNECT, "{text}");
         assert_eq!(parsed.content, content.cloned().unwrap_or_default(), "{text}");
         let trailers = trailers.filter(|_| framing == RequestBodyFraming::Chunked);
@@ -185,6 +191,22 @@ fn fields(request: &Request<()>) -> Vec<(String, Vec<u8>)> {
     fields
 }
 
+/// Returns the names of the fields in [`fields`] that have a value, in the received letter case.
+fn received_names(request: &Request<()>) -> Option<Vec<&[u8]>> {
+    let received = request.extensions().get::<ReceivedHead>()?;
+    let is_end_to_end = |name: &str| !["connection", "content-length", "transfer-encoding"].contains(&name);
+    let fields = request.headers().iter().filter(|(name, value)| is_end_to_end(name.as_str()) && !value.is_empty());
+    let mut names: Vec<_> = fields
+        .map(|(name, value)| {
+            let received = received.name(name, value).unwrap_or_else(|| panic!("{name} is not in the head"));
+            assert!(received.eq_ignore_ascii_case(name.as_str().as_bytes()), "{name} {}", received.escape_ascii());
+            received
+        })
+        .collect();
+    names.sort_by_key(|name| name.to_ascii_lowercase());
+    Some(names)
+}
+
 /// A complete request with its content.
 struct Message {
     request: Request<()>,
@@ -199,7 +221,8 @@ struct Message {
 /// Parses a request with its content. Returns `None` if it is incomplete or rejected.
 fn parse_message(bytes: &[u8], limits: HeadLimits) -> Option<Message> {
     let mut input = BytesMut::from(bytes);
-    let head = RequestParser::new(limits).parse(&input.clone().freeze()).ok()??;
+    let mut head = RequestParser::new(limits).parse(&input.clone().freeze()).ok()??;
+    head.request.extensions_mut().insert(head.received);
     let _ = input.split_to(head.length);
     let mut decoder = BodyDecoder::for_request(head.framing);
     let (mut content, mut trailers) = (Vec::new(), None);

@@ -61,6 +61,22 @@
 //! origin-form, and `Connection: close` if its method gives content no meaning (RFC 9110 §9.3). A server parses it to the
 //! same request: method, path, query, content, and all fields except those about framing and the connection.
 //!
+//! # Letter case of field names
+//!
+//! `http` has field names in lower case, and RFC 9110 §5.1 makes them case-insensitive. For recipients that recognise only one
+//! spelling, the parsers return the [`ReceivedHead`], and the writers look for it in the extensions of a message.
+//!
+//! | Field | Written name |
+//! |---|---|
+//! | Received, and written with the same value | as received, also if repeated with different spellings |
+//! | `Content-Length` | as received, even if the value differs |
+//! | Added, renamed, or written with another value | lower case |
+//! | Without a value, or in a trailer section | lower case |
+//! | `Transfer-Encoding`, and `Connection` and `Date` that the writer adds | lower case |
+//!
+//! The extension holds the bytes that the field values refer to, without a list of names. A name is looked up before the
+//! value of its field, and is written only if it differs from the name in `http` in nothing but letter case.
+//!
 //! # Errors
 //!
 //! [`RequestParser`] returns a [`RejectedHead`](rproxy_core::RejectedHead), from which a server derives the status.
@@ -78,6 +94,7 @@ mod framing;
 #[doc(hidden)]
 pub mod fuzz;
 mod limits;
+mod received_head;
 mod request;
 mod request_writer;
 mod response;
@@ -91,6 +108,7 @@ pub use self::{
     fields::put_field,
     framing::RequestBodyFraming,
     limits::HeadLimits,
+    received_head::{FieldWriter, ReceivedHead},
     request::{RequestHead, RequestParser, ResponseContext},
     request_writer::write_request_head,
     response::{ResponseBodyFraming, write_response_head, write_switching_protocols},

@@ -11,6 +11,7 @@ use rproxy_core::{RejectedHead, field_name};
 use crate::HeadLimits;
 use crate::check::{self, MAX_OPTIONS, is_chunked};
 use crate::framing::RequestBodyFraming;
+use crate::received_head::ReceivedHead;
 use crate::syntax::{content_length, has_token, is_disguised_framing_field};
 
 /// A request head, with the framing of its body and of the response.
@@ -29,6 +30,8 @@ pub struct RequestHead {
     pub expects_continue: bool,
     /// The length of the head in bytes. The content follows.
     pub length: usize,
+    /// The letter case of the field names, as an extension for the request.
+    pub received: ReceivedHead,
 }
 
 /// The properties of a request that determine the framing of its response and the reuse of the connection.
@@ -215,7 +218,8 @@ fn parse(bytes: &Bytes, limits: &HeadLimits) -> Option<RequestHead> {
     *request.uri_mut() = uri;
     *request.version_mut() = if is_http10 { Version::HTTP_10 } else { Version::HTTP_11 };
     *request.headers_mut() = headers;
-    Some(RequestHead { request, framing, context, expects_continue, length })
+    let received = ReceivedHead::new(bytes.slice(..length));
+    Some(RequestHead { request, framing, context, expects_continue, length, received })
 }
 
 /// Converts the target of an OPTIONS request in absolute-form without path and query to `*` (RFC 9112 §3.2.4).

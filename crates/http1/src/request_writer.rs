@@ -5,13 +5,14 @@ use http::{Method, Request};
 
 use crate::fields::{put_field, put_length};
 use crate::framing::RequestBodyFraming;
+use crate::received_head::FieldWriter;
 use crate::syntax::has_token;
 
 /// Writes the head of a request, and returns whether the connection can be reused after it.
 ///
 /// The target is written in origin-form, or in authority-form for CONNECT (RFC 9112 §3.2). `Content-Length` and
 /// `Transfer-Encoding` are written from `framing`, in place of the fields of the request. All other fields are written as
-/// they are.
+/// they are, with the letter case of the [`ReceivedHead`](crate::ReceivedHead) of the request.
 ///
 /// # Examples
 ///
@@ -37,22 +38,28 @@ pub fn write_request_head<B>(out: &mut Vec<u8>, request: &Request<B>, framing: R
     out.extend_from_slice(if target.starts_with('?') { b" /" } else { b" " });
     out.extend_from_slice(target.as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
+    let mut fields = FieldWriter::new(out, request.extensions());
     let (mut has_length, mut has_te, mut says_close) = (false, false, false);
+    let mut length_name = None;
     for (name, value) in headers {
         // The framing fields are written below, from the actual body.
         if *name == CONTENT_LENGTH {
             has_length = true;
+            length_name = fields.received_name(name, value);
         } else if *name != TRANSFER_ENCODING {
             has_te |= *name == TE;
             says_close |= *name == CONNECTION && has_token(value.as_bytes(), b"close");
-            put_field(out, name.as_str(), value.as_bytes());
+            fields.put(name, value);
         }
     }
+    fields.finish();
     match framing {
-        RequestBodyFraming::Length(length) => put_length(out, length),
+        RequestBodyFraming::Length(length) => put_length(out, length_name, length),
         RequestBodyFraming::Chunked => put_field(out, TRANSFER_ENCODING.as_str(), b"chunked"),
         // RFC 9110 §8.6: `Content-Length: 0` for methods that expect content.
-        _ if has_length || matches!(*method, Method::POST | Method::PUT | Method::PATCH) => put_length(out, 0),
+        _ if has_length || matches!(*method, Method::POST | Method::PUT | Method::PATCH) => {
+            put_length(out, length_name, 0)
+        }
         _ => {}
     }
     let closes = has_unexpected_content(method, framing);

@@ -9,6 +9,7 @@ use http::response::Parts;
 use http_body::SizeHint;
 
 use crate::fields::{put_field, put_length};
+use crate::received_head::FieldWriter;
 use crate::request::ResponseContext;
 use crate::syntax::{self, has_token};
 
@@ -26,6 +27,8 @@ pub enum ResponseBodyFraming {
 }
 
 /// Writes a response head, and returns the body framing and whether the connection can be reused.
+///
+/// The field names have the letter case of the [`ReceivedHead`](crate::ReceivedHead) of the response.
 pub fn write_response_head(
     out: &mut Vec<u8>,
     head: &Parts,
@@ -41,8 +44,12 @@ pub fn write_response_head(
     out.push(b' ');
     out.extend_from_slice(head.status.canonical_reason().unwrap_or_default().as_bytes());
     out.extend_from_slice(b"\r\n");
-    let (mut has_date, mut says_close) = (false, false);
+    let mut fields = FieldWriter::new(out, &head.extensions);
+    let (mut has_date, mut says_close, mut length_name) = (false, false, None);
     for (name, value) in &head.headers {
+        if *name == CONTENT_LENGTH {
+            length_name = fields.received_name(name, value);
+        }
         if *name == CONTENT_LENGTH || *name == TRANSFER_ENCODING {
             // Written below.
             continue;
@@ -51,15 +58,16 @@ pub fn write_response_head(
             (keep_alive, says_close) = (false, true);
         }
         has_date |= *name == DATE;
-        put_field(out, name.as_str(), value.as_bytes());
+        fields.put(name, value);
     }
+    fields.finish();
     match framing {
-        ResponseBodyFraming::Length(length) => put_length(out, length),
+        ResponseBodyFraming::Length(length) => put_length(out, length_name, length),
         ResponseBodyFraming::Chunked => put_field(out, TRANSFER_ENCODING.as_str(), b"chunked"),
         // RFC 9110 §8.6: the length that the body would have, except for 204.
         ResponseBodyFraming::Empty if head.status != StatusCode::NO_CONTENT => {
             if let Some(length) = length(&head.headers).or(size.exact().filter(|&exact| context.is_head && exact > 0)) {
-                put_length(out, length);
+                put_length(out, length_name, length);
             }
         }
         ResponseBodyFraming::Empty | ResponseBodyFraming::Close => {}
@@ -80,12 +88,14 @@ pub fn write_response_head(
 /// Writes the head of a response 101, after which the connection has another protocol (RFC 9110 §15.2.2).
 pub fn write_switching_protocols(out: &mut Vec<u8>, head: &Parts) {
     out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\n");
+    let mut fields = FieldWriter::new(out, &head.extensions);
     for (name, value) in &head.headers {
         // RFC 9110 §8.6, RFC 9112 §6.1: it has no content.
         if *name != CONTENT_LENGTH && *name != TRANSFER_ENCODING {
-            put_field(out, name.as_str(), value.as_bytes());
+            fields.put(name, value);
         }
     }
+    fields.finish();
     if !head.headers.contains_key(DATE) {
         put_date(out);
     }

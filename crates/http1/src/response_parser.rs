@@ -8,6 +8,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_
 use http::{Method, Response, StatusCode, Version};
 use rproxy_core::field_name;
 
+use crate::received_head::ReceivedHead;
 use crate::response::ResponseBodyFraming;
 
 /// A response head, and what follows from it for the connection.
@@ -60,7 +61,7 @@ pub enum InvalidResponseHead {
 /// Parses the head of the response to a request with this method, and removes it from `input`. Returns `None` if the head
 /// is incomplete.
 ///
-/// An interim response is a head, too. A 101 response must have been requested, which the caller checks.
+/// The response has a [`ReceivedHead`]. An interim response is a head, too. A 101 response must have been requested, which the caller checks.
 ///
 /// # Errors
 ///
@@ -135,6 +136,7 @@ pub fn parse_response_head(input: &mut BytesMut, method: &Method) -> Result<Opti
         false => (ResponseBodyFraming::Close, false),
     };
     let mut response = Response::new(());
+    response.extensions_mut().insert(ReceivedHead::new(head));
     *response.status_mut() = status;
     *response.version_mut() = version;
     *response.headers_mut() = headers;

@@ -59,6 +59,7 @@
 //! | `http::uri::Scheme` | `http` or `https` |
 //! | [`TlsInfo`] | server name, negotiated parameters and client certificate, over TLS |
 //! | [`InterimRelay`] | sends `100 Continue`, `103 Early Hints` and other interim responses, for HTTP/1.1 requests |
+//! | `ReceivedHead` (of `rproxy-http1`) | the letter case of the field names, for HTTP/1 requests. In a response, it determines theirs |
 //! | [`ClientConnection`] | state that is kept for the connection, for NTLM and Negotiate |
 //!
 //! A response with the extension [`CloseConnection`] is not sent; the connection closes instead. An HTTP/1.1 client

@@ -6,6 +6,7 @@ use http::header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper_util::rt::TokioIo;
+use rproxy_http1::{RequestBodyFraming, write_request_head};
 use tokio::time::timeout;
 
 use crate::backend::Protocol;
@@ -14,7 +15,7 @@ use crate::connection_auth;
 use crate::connector::{AllowedProtocols, Connected};
 use crate::error::{BoxError, ProxyError, ProxyErrorKind};
 use crate::extensions::ClientConnection;
-use crate::http1::{Http1Connection, SendError};
+use crate::http1::{Http1Connection, SendError, UpgradeSocket};
 use crate::http2::{self, SendFailure, SendOutcome, StreamPermit};
 use crate::pools::BackendPools;
 use crate::request_body::RequestBody;
@@ -226,12 +227,16 @@ where
             Ok(connected) => connected,
             Err(error) => return Err(Failure::unsent(error)),
         };
+    let mut head = Vec::new();
+    write_request_head(&mut head, request, RequestBodyFraming::None);
+    let (socket, received) = UpgradeSocket::new(socket, head);
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(socket)).await.map_err(Failure::terminated)?;
     // After a 101 response the tunnel owns the connection and outlives this request.
     tokio::spawn(connection.with_upgrades());
     match timeout(timeouts.response_head, sender.send_request(take_request(request))).await {
         Ok(Ok(mut response)) => {
+            received.restore_names(&mut response);
             remove_overridden_length(response.headers_mut());
             Ok(response.map(|incoming| UpstreamBody::upgrade(UpgradeBody::Http1(incoming), timeouts)))
         }

@@ -5,6 +5,7 @@
 //! `rproxy-http1` parses and writes the messages.
 
 mod output;
+mod upgrade_socket;
 
 use std::future::poll_fn;
 use std::io;
@@ -24,6 +25,7 @@ use tokio::task::unconstrained;
 use tokio::time::Instant;
 
 use self::output::{Output, OutputError};
+pub(crate) use self::upgrade_socket::UpgradeSocket;
 use crate::error::{BodyError, BoxError, Malformed, ProxyError, ProxyErrorKind};
 use crate::extensions::InterimRelay;
 use crate::request_body::RequestBody;

@@ -65,6 +65,7 @@
 //! - Interim responses (RFC 9110 §15.2) are forwarded by the [`InterimRelay`] of the request.
 //! - With `Expect: 100-continue`, an HTTP/1.1 backend decides whether the content of a request is sent, see
 //!   [`ExpectContinue`].
+//! - Field names keep the letter case in which they were received, with the extension `ReceivedHead` of `rproxy-http1`.
 //! - A connection that a backend authenticated with NTLM or Negotiate serves one client: it is stored in the
 //!   [`ClientConnection`] of the request, or closed. Behind a trusted proxy, `rproxy-client-ip` creates one for each client
 //!   address.

@@ -55,26 +55,35 @@ impl ProtocolSwitch {
     /// Rewrites the fields of a 101 response for the client, and returns the response status for the client.
     pub(crate) fn rewrite_response(&self, headers: &mut HeaderMap, method: UpgradeMethod) -> StatusCode {
         // RFC 9110 §8.6, RFC 9112 §6.1: the framing fields are not allowed in a 1xx, and in a 2xx to CONNECT.
-        for name in [CONTENT_LENGTH, TRANSFER_ENCODING, HeaderName::from_static("keep-alive"), CONNECTION, UPGRADE] {
+        for name in [CONTENT_LENGTH, TRANSFER_ENCODING, HeaderName::from_static("keep-alive"), CONNECTION] {
             headers.remove(name);
         }
-        headers.remove(SEC_WEBSOCKET_ACCEPT);
         // RFC 8441 §5: the response is a 200 without these fields.
         if method == UpgradeMethod::ExtendedConnect {
+            headers.remove(UPGRADE);
+            headers.remove(SEC_WEBSOCKET_ACCEPT);
             return StatusCode::OK;
         }
-        // Always valid: Base64.
-        if let Self::WebSocket { accept } = self
-            && let Ok(accept) = HeaderValue::from_str(accept)
-        {
-            headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        match self {
+            Self::WebSocket { accept } => set_value(headers, SEC_WEBSOCKET_ACCEPT, accept),
+            Self::Other(_) => {
+                headers.remove(SEC_WEBSOCKET_ACCEPT);
+            }
         }
-        // Always valid: a protocol name is a token.
-        if let Ok(protocol) = HeaderValue::from_str(self.protocol().as_str()) {
-            headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-            headers.insert(UPGRADE, protocol);
-        }
+        set_value(headers, UPGRADE, self.protocol().as_str());
         StatusCode::SWITCHING_PROTOCOLS
+    }
+}
+
+/// Sets a field, unless it has this value. A received field keeps the letter case of its name.
+fn set_value(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if single_value(headers, name.clone()) == Some(value.as_bytes()) {
+        return;
+    }
+    // Always valid: Base64, or a protocol name, which is a token.
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
     }
 }
 

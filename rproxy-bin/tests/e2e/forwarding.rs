@@ -204,7 +204,7 @@ fn normalises_host_for_the_backend() {
     }
     let head = "GET http://A.example:80/x HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n";
     let seen = request(proxy.address, head).body;
-    assert!(seen.starts_with("GET /x HTTP/1.1\r\n") && seen.contains("\r\nhost: a.example\r\n"), "{seen}");
+    assert!(seen.starts_with("GET /x HTTP/1.1\r\n") && seen.contains("\r\nHost: a.example\r\n"), "{seen}");
 }
 
 #[test]

@@ -36,6 +36,7 @@ mod handover;
 mod interim;
 mod layer_settings;
 mod migrated;
+mod name_case;
 mod path_filter;
 mod rate_limits;
 mod reload;

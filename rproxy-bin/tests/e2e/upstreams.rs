@@ -326,7 +326,7 @@ async fn websocket_reaches_https_backend_that_supports_only_http2() {
 fn ntlm(mut stream: TcpStream) {
     let (mut user, mut is_challenged) = (None, false);
     while let Some(head) = read_head(&mut stream) {
-        match head.lines().find_map(|line| line.strip_prefix("authorization: NTLM ")) {
+        match head.lines().find_map(|line| line.strip_prefix("Authorization: NTLM ")) {
             Some("type1") => is_challenged = true,
             Some(name) if is_challenged => user = Some(name.to_owned()),
             _ => {}

@@ -2,9 +2,10 @@
 
 use bytes::BytesMut;
 use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use http::response::Parts;
 use http::{Method, StatusCode};
 
-use crate::{BodyDecoder, ResponseBodyFraming, parse_response_head};
+use crate::{BodyDecoder, ReceivedHead, ResponseBodyFraming, parse_response_head};
 
 /// Asserts that a split response head is parsed like an unsplit one and has consistent framing.
 pub fn response_head(bytes: &[u8]) {
@@ -42,12 +43,23 @@ fn read(bytes: &[u8], piece: usize, method: &Method) -> Read {
             Ok(None) => {}
             Ok(Some(read)) => {
                 let (head, ()) = read.response.into_parts();
+                assert_names_are_received(&head);
                 return Some(Ok((head.status, head.headers, read.framing, read.keep_alive, received - input.len())));
             }
             Err(_) => return Some(Err(())),
         }
     }
     None
+}
+
+/// Asserts that each field with a value has its received name. A merged `Content-Length` is not a received field.
+fn assert_names_are_received(head: &Parts) {
+    let Some(received) = head.extensions.get::<ReceivedHead>() else { panic!("no received head") };
+    let fields = head.headers.iter().filter(|(name, value)| **name != CONTENT_LENGTH && !value.is_empty());
+    for (name, value) in fields {
+        let found = received.name(name, value).map(<[u8]>::to_ascii_lowercase);
+        assert_eq!(found.as_deref(), Some(name.as_str().as_bytes()));
+    }
 }
 
 /// Asserts that a split body is decoded like an unsplit one, and as a reference decoder does.

@@ -114,9 +114,10 @@ fn read(bytes: &[u8]) -> Option<(RequestHead, Reading, Option<HeaderMap>)> {
     decoder.has_ended().then_some((head, reading, trailers))
 }
 
-/// Reads a request in the role of a server, and writes it in the role of a client.
+/// Reads a request in the role of a server, and writes it in the role of a client, with the received letter case of names.
 fn forward(bytes: &[u8]) -> (Reading, Vec<u8>) {
-    let (head, reading, trailers) = read(bytes).unwrap();
+    let (mut head, reading, trailers) = read(bytes).unwrap();
+    head.request.extensions_mut().insert(head.received);
     let mut written = Vec::new();
     let framing = if head.framing == RequestBodyFraming::Upgrade { RequestBodyFraming::None } else { head.framing };
     write_request_head(&mut written, &head.request, framing);

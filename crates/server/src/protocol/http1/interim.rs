@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::{Response, StatusCode};
 
-use rproxy_http1::{has_token, put_field};
+use rproxy_http1::{FieldWriter, has_token};
 
 /// Request extension: a function that sends interim responses, such as `103 Early Hints`, to the client.
 ///
@@ -136,14 +136,16 @@ fn write(out: &mut Vec<u8>, head: &Response<()>) {
     out.push(b' ');
     out.extend_from_slice(head.status().canonical_reason().unwrap_or_default().as_bytes());
     out.extend_from_slice(b"\r\n");
+    let mut fields = FieldWriter::new(out, head.extensions());
     for (name, value) in head.headers() {
         // RFC 9110 §7.6.1: hop-by-hop fields; §15.2: there is no content, and so no framing.
         let is_hop_by_hop = matches!(*name, CONNECTION | CONTENT_LENGTH | TE | TRAILER | TRANSFER_ENCODING | UPGRADE)
             || matches!(name.as_str(), "keep-alive" | "proxy-connection");
         if !is_hop_by_hop && !nominated(name) {
-            put_field(out, name.as_str(), value.as_bytes());
+            fields.put(name, value);
         }
     }
+    fields.finish();
     out.extend_from_slice(b"\r\n");
 }
 

@@ -10,7 +10,7 @@ use http::{Request, Response};
 use http_body::Body;
 use rproxy_client_ip::PeerAddr;
 use rproxy_core::RejectedHead;
-use rproxy_http1::{RequestBodyFraming, RequestHead, RequestParser, ResponseContext};
+use rproxy_http1::{ReceivedHead, RequestBodyFraming, RequestHead, RequestParser, ResponseContext};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tower_service::Service;
@@ -176,9 +176,12 @@ where
         Err(rejected) => Err(rejected),
     };
     let (exchange, upgrade) = {
-        let Received { mut request, mut context, client, upgrade } = receive(io, head);
+        let Received { mut request, received, mut context, client, upgrade } = receive(io, head);
         context.keep_alive &= !is_last;
         service.extend(&mut request);
+        if let Some(received) = received {
+            request.extensions_mut().insert(received);
+        }
         if !context.is_http10 {
             // RFC 9110 §15.2: HTTP/1.0 has no interim responses.
             request.extensions_mut().insert(interim.begin(client.expects_continue()));
@@ -223,6 +226,7 @@ async fn read_head<T: ClientSocket>(
 /// A request that was received, at least its head.
 struct Received<'a, T> {
     request: Request<RequestBody>,
+    received: Option<ReceivedHead>,
     context: ResponseContext,
     client: Client<'a, T>,
     upgrade: Option<PendingUpgrade<T>>,
@@ -234,7 +238,7 @@ where
     T: ClientSocket + Send + 'static,
 {
     let received = head.and_then(|(head, mut bytes)| {
-        let RequestHead { request, framing, context, expects_continue, length, .. } = head;
+        let RequestHead { request, framing, context, expects_continue, length, received, .. } = head;
         let mut rest = bytes.split_off(length);
         let (mut upgrade, mut on_upgrade, mut content_reader) = (None, None, None);
         let body = match framing {
@@ -262,13 +266,13 @@ where
         if let Some(on_upgrade) = on_upgrade {
             request.extensions_mut().insert(on_upgrade);
         }
-        Ok((request, context, content_reader, upgrade))
+        Ok((request, received, context, content_reader, upgrade))
     });
     match received {
-        Ok((request, context, content, upgrade)) => {
+        Ok((request, received, context, content, upgrade)) => {
             let awaits_upgrade = upgrade.is_some();
             let client = Client { io, content, awaits_upgrade, is_cancelled_by_close: true };
-            Received { request, context, client, upgrade }
+            Received { request, received: Some(received), context, client, upgrade }
         }
         Err(rejected) => {
             let mut request = Request::new(RequestBody::default());
@@ -277,7 +281,7 @@ where
                 ResponseContext { is_head: false, keep_alive: false, takes_trailers: false, is_http10: false };
             // The bytes that follow are not the start of a request.
             let client = Client { io, content: None, awaits_upgrade: false, is_cancelled_by_close: false };
-            Received { request, context, client, upgrade: None }
+            Received { request, received: None, context, client, upgrade: None }
         }
     }
 }

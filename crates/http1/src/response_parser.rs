@@ -61,7 +61,8 @@ pub enum InvalidResponseHead {
 /// Parses the head of the response to a request with this method, and removes it from `input`. Returns `None` if the head
 /// is incomplete.
 ///
-/// The response has a [`ReceivedHead`]. An interim response is a head, too. A 101 response must have been requested, which the caller checks.
+/// The response has a [`ReceivedHead`]. An interim response is a head, too. A 101 response must have been requested, which
+/// the caller checks.
 ///
 /// # Errors
 ///
@@ -131,6 +132,8 @@ pub fn parse_response_head(input: &mut BytesMut, method: &Method) -> Result<Opti
     // which starts a tunnel.
     let (framing, is_unambiguous) = match has_length_field || has_coding_field {
         _ if *method == Method::CONNECT && status.is_success() => (ResponseBodyFraming::Empty, false),
+        // RFC 9110 §15.2.2: what follows is not HTTP, whatever these fields say.
+        _ if status == StatusCode::SWITCHING_PROTOCOLS => (ResponseBodyFraming::Empty, false),
         true => framing(&mut headers, has_coding_field, version, status, method)?,
         false if is_bodiless(status, method) => (ResponseBodyFraming::Empty, true),
         false => (ResponseBodyFraming::Close, false),

@@ -2,24 +2,23 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body;
-use hyper_util::rt::TokioIo;
-use rproxy_http1::{RequestBodyFraming, write_request_head};
-use tokio::time::timeout;
+use rproxy_upgrade::PendingUpgrade;
 
 use crate::backend::Protocol;
-use crate::body::{InFlightGuard, ReturnTarget, UpgradeBody, UpstreamBody};
+use crate::body::{InFlightGuard, ReturnTarget, UpstreamBody};
 use crate::connection_auth;
 use crate::connector::{AllowedProtocols, Connected};
 use crate::error::{BoxError, ProxyError, ProxyErrorKind};
 use crate::extensions::ClientConnection;
-use crate::http1::{Http1Connection, SendError, UpgradeSocket};
+use crate::http1::{Http1Connection, SendError};
 use crate::http2::{self, SendFailure, SendOutcome, StreamPermit};
 use crate::pools::BackendPools;
 use crate::request_body::RequestBody;
-use crate::rewrite::{remove_overridden_length, to_http1, to_http2};
+use crate::rewrite::{to_http1, to_http2};
 use crate::settings::Settings;
 use crate::timeouts::Timeouts;
 
@@ -222,27 +221,32 @@ where
     request.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
     request.headers_mut().insert(UPGRADE, protocol);
 
-    let Connected { socket, .. } =
-        match settings.connector.connect(&pools.backend.config, AllowedProtocols::Http1, &[]).await {
-            Ok(connected) => connected,
-            Err(error) => return Err(Failure::unsent(error)),
-        };
-    let mut head = Vec::new();
-    write_request_head(&mut head, request, RequestBodyFraming::None);
-    let (socket, received) = UpgradeSocket::new(socket, head);
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(socket)).await.map_err(Failure::terminated)?;
-    // After a 101 response the tunnel owns the connection and outlives this request.
-    tokio::spawn(connection.with_upgrades());
-    match timeout(timeouts.response_head, sender.send_request(take_request(request))).await {
-        Ok(Ok(mut response)) => {
-            received.restore_names(&mut response);
-            remove_overridden_length(response.headers_mut());
-            Ok(response.map(|incoming| UpstreamBody::upgrade(UpgradeBody::Http1(incoming), timeouts)))
+    let connected = match settings.connector.connect(&pools.backend.config, AllowedProtocols::Http1, &[]).await {
+        Ok(connected) => connected,
+        Err(error) => return Err(Failure::unsent(error)),
+    };
+    let mut connection = Http1Connection::new(connected.socket, connected.expires);
+    match connection.send_upgrade(request, timeouts).await {
+        Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            Ok(switch_protocols(response, *connection))
         }
-        Ok(Err(error)) => Err(Failure::terminated(error)),
-        Err(_) => Err(Failure::sent(ProxyError::new(ProxyErrorKind::HttpResponseTimeout))),
+        Ok(response) => Ok(response.map(|()| UpstreamBody::http1(connection, ReturnTarget::Discard))),
+        Err(SendError::Closed { error, .. }) => Err(Failure::sent(error.into())),
+        Err(SendError::Failed(error)) => Err(Failure::sent(error)),
     }
+}
+
+/// Adds the upgraded connection to the response 101. It outlives the request.
+fn switch_protocols<B>(mut response: Response<()>, connection: Http1Connection<B>) -> Response<UpstreamBody<B>>
+where
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
+    if let Some((pending, on_upgrade)) = PendingUpgrade::new() {
+        let (socket, input) = connection.into_upgraded();
+        tokio::spawn(pending.complete(socket, input));
+        response.extensions_mut().insert(on_upgrade);
+    }
+    response.map(|()| UpstreamBody::full(Bytes::new()))
 }
 
 /// Sends an upgrade request as an extended CONNECT (RFC 8441 §4), on a separate HTTP/2 connection.
@@ -285,7 +289,7 @@ where
                     response.extensions_mut().insert(protocol);
                 }
             }
-            Ok(response.map(|body| UpstreamBody::upgrade(UpgradeBody::Http2(body), timeouts)))
+            Ok(response.map(|body| UpstreamBody::upgrade(body, timeouts)))
         }
         Err(error) => Err(Failure::sent(error)),
     }
@@ -350,11 +354,6 @@ impl Failure {
     /// Returns the failure of a request that was sent and cannot be retried.
     fn sent(error: ProxyError) -> Self {
         Self { is_retryable: false, was_sent: true, error }
-    }
-
-    /// Returns the failure of a request whose connection was closed before the response.
-    fn terminated(error: impl Into<BoxError>) -> Self {
-        Self::sent(ProxyError::caused(ProxyErrorKind::ConnectionTerminated, error))
     }
 
     /// Records the failure in the health of the backend, unless the backend did not cause it.

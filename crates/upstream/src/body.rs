@@ -9,7 +9,6 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::backend_state::BackendState;
@@ -39,7 +38,7 @@ enum Kind<B: Body + 'static> {
     },
     // Boxed, because it is large and HTTP/1.1 is more common.
     Http2(Box<Download>),
-    /// The response to an upgrade or an extended CONNECT, whose connection is driven by a separate task.
+    /// The response to an extended CONNECT, whose connection is driven by a separate task.
     Upgrade(Box<UpgradeContent>),
     Full {
         body: Full<Bytes>,
@@ -68,15 +67,9 @@ where
     }
 }
 
-/// The response body of an upgrade or an extended CONNECT.
-pub(crate) enum UpgradeBody {
-    Http1(Incoming),
-    Http2(TunnelBody),
-}
-
-/// The response body of an upgrade or an extended CONNECT, with a read timeout.
+/// The response body of an extended CONNECT, with a read timeout.
 struct UpgradeContent {
-    body: UpgradeBody,
+    body: TunnelBody,
     timeouts: Timeouts,
     /// The deadline for the next frame, created when the body first returns `Poll::Pending`.
     deadline: Option<Deadline>,
@@ -84,11 +77,7 @@ struct UpgradeContent {
 
 impl UpgradeContent {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = match &mut self.body {
-            UpgradeBody::Http1(incoming) => Pin::new(incoming).poll_frame(cx).map_err(BodyError::Http),
-            UpgradeBody::Http2(body) => Pin::new(body).poll_frame(cx),
-        };
-        if let Poll::Ready(polled) = polled {
+        if let Poll::Ready(polled) = Pin::new(&mut self.body).poll_frame(cx) {
             if let Some(deadline) = &mut self.deadline {
                 deadline.record_progress();
             }
@@ -97,24 +86,10 @@ impl UpgradeContent {
         ready!(self.deadline.get_or_insert_with(Deadline::new).poll_read_timeout(cx, &self.timeouts));
         Poll::Ready(Some(Err(BodyError::Timeout)))
     }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.body {
-            UpgradeBody::Http1(incoming) => incoming.is_end_stream(),
-            UpgradeBody::Http2(body) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.body {
-            UpgradeBody::Http1(incoming) => incoming.size_hint(),
-            UpgradeBody::Http2(body) => body.size_hint(),
-        }
-    }
 }
 
 impl<B: Body + 'static> UpstreamBody<B> {
-    pub(crate) fn upgrade(body: UpgradeBody, timeouts: Timeouts) -> Self {
+    pub(crate) fn upgrade(body: TunnelBody, timeouts: Timeouts) -> Self {
         Self { kind: Kind::Upgrade(Box::new(UpgradeContent { body, timeouts, deadline: None })), guard: None }
     }
 
@@ -228,7 +203,7 @@ where
         match &self.kind {
             Kind::Http1 { connection, .. } => connection.is_none(),
             Kind::Http2(download) => download.is_end_stream(),
-            Kind::Upgrade(upgrade) => upgrade.is_end_stream(),
+            Kind::Upgrade(upgrade) => upgrade.body.is_end_stream(),
             Kind::Full { body } => body.is_end_stream(),
         }
     }
@@ -240,7 +215,7 @@ where
             }
             Kind::Http1 { connection: None, .. } => SizeHint::with_exact(0),
             Kind::Http2(download) => download.size_hint(),
-            Kind::Upgrade(upgrade) => upgrade.size_hint(),
+            Kind::Upgrade(upgrade) => upgrade.body.size_hint(),
             Kind::Full { body } => body.size_hint(),
         }
     }

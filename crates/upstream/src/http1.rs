@@ -5,7 +5,6 @@
 //! `rproxy-http1` parses and writes the messages.
 
 mod output;
-mod upgrade_socket;
 
 use std::future::poll_fn;
 use std::io;
@@ -25,7 +24,6 @@ use tokio::task::unconstrained;
 use tokio::time::Instant;
 
 use self::output::{Output, OutputError};
-pub(crate) use self::upgrade_socket::UpgradeSocket;
 use crate::error::{BodyError, BoxError, Malformed, ProxyError, ProxyErrorKind};
 use crate::extensions::InterimRelay;
 use crate::request_body::RequestBody;
@@ -86,13 +84,37 @@ where
         request: &mut Request<RequestBody<B>>,
         timeouts: Timeouts,
     ) -> Result<Response<()>, SendError> {
+        self.exchange(request, timeouts, false).await
+    }
+
+    /// Sends an upgrade request (RFC 9110 §7.8), and waits for the response head, which may be a 101.
+    pub(crate) async fn send_upgrade(
+        &mut self,
+        request: &mut Request<RequestBody<B>>,
+        timeouts: Timeouts,
+    ) -> Result<Response<()>, SendError> {
+        self.exchange(request, timeouts, true).await
+    }
+
+    /// Returns the socket and the bytes after the response 101.
+    pub(crate) fn into_upgraded(self) -> (Socket, Bytes) {
+        (self.socket, self.input.freeze())
+    }
+
+    async fn exchange(
+        &mut self,
+        request: &mut Request<RequestBody<B>>,
+        timeouts: Timeouts,
+        is_upgrade: bool,
+    ) -> Result<Response<()>, SendError> {
         let is_empty = request.body().is_empty();
         let may_keep_alive = self.output.begin(request);
         self.timeouts = timeouts;
         // The timer also ends the wait for a 100.
         let wait = if self.output.awaits_continue() { CONTINUE_TIMEOUT } else { Duration::MAX };
         self.deadline.set(Instant::now() + timeouts.response_head.min(wait));
-        let mut context = RequestContext { method: request.method(), extensions: request.extensions(), interim: 0 };
+        let mut context =
+            RequestContext { method: request.method(), extensions: request.extensions(), is_upgrade, interim: 0 };
         let received = poll_fn(|cx| self.poll_exchange(cx, &mut context)).await;
         let interim = context.interim;
         match received {
@@ -176,14 +198,14 @@ where
             if is_new
                 && let Some(head) = parse_response_head(&mut self.input, context.method).map_err(Failure::malformed)?
             {
-                if !head.response.status().is_informational() {
+                let is_switch = head.response.status() == StatusCode::SWITCHING_PROTOCOLS;
+                if !head.response.status().is_informational() || is_switch && context.is_upgrade {
                     return Poll::Ready(Ok(head));
                 }
                 // RFC 9110 §15.2: any number of interim responses is allowed, so it is limited. A 101 is a response
                 // to an upgrade only. Bytes after it are not HTTP.
                 context.interim += 1;
-                if head.response.status() == StatusCode::SWITCHING_PROTOCOLS || context.interim > MAX_INTERIM_RESPONSES
-                {
+                if is_switch || context.interim > MAX_INTERIM_RESPONSES {
                     return Poll::Ready(Err(Failure::malformed(Malformed::UnexpectedInterimResponse)));
                 }
                 if head.response.status() == StatusCode::CONTINUE {
@@ -307,6 +329,8 @@ impl<B: Body> Http1Connection<B> {
 struct RequestContext<'a> {
     method: &'a Method,
     extensions: &'a Extensions,
+    /// Whether the response may be a 101.
+    is_upgrade: bool,
     /// The number of interim responses that were received.
     interim: u32,
 }

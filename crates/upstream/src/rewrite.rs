@@ -1,6 +1,6 @@
 //! The conversion of requests to the HTTP version of the backend.
 
-use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use http::header::{HOST, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Request, Uri, Version};
 
@@ -42,13 +42,6 @@ fn path_and_query(uri: &Uri) -> PathAndQuery {
         }
         Some(target) => target.clone(),
         None => PathAndQuery::from_static("/"),
-    }
-}
-
-/// Removes `Content-Length` if `Transfer-Encoding` overrides it (RFC 9112 §6.3).
-pub(crate) fn remove_overridden_length(headers: &mut HeaderMap) {
-    if headers.contains_key(TRANSFER_ENCODING) {
-        headers.remove(CONTENT_LENGTH);
     }
 }
 

@@ -11,7 +11,6 @@ mod preface;
 mod request_content;
 mod response;
 mod serve;
-mod upgrade;
 mod yield_budget;
 
 pub(crate) use self::client_io::{CONTENT_READ, MAX_AHEAD};

@@ -1,10 +1,39 @@
-//! Upgrades to other protocols (RFC 9110 §7.8).
+//! Creates the upgrades of hyper for connections that another HTTP/1.1 implementation serves.
 //!
-//! Layers and programs know [`hyper::upgrade::OnUpgrade`], which only hyper can create. So hyper serves a handshake in memory:
-//! it reads a constant request, and the response that it writes is discarded. The socket that it then passes to the owner of
-//! the `OnUpgrade` is that of the client.
+//! Layers and programs know [`OnUpgrade`], a message extension that only hyper can create (RFC 9110 §7.8). So hyper serves a
+//! handshake in memory: it reads a constant request, and the response that it writes is discarded. The socket that it then
+//! passes to the owner of the `OnUpgrade` is the one of the connection.
+//!
+//! # Example
+//!
+//! ```
+//! use bytes::Bytes;
+//! use hyper_util::rt::TokioIo;
+//! use rproxy_upgrade::PendingUpgrade;
+//! use tokio::io::{AsyncReadExt, duplex};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! let (_peer, socket) = duplex(64);
+//! let (pending, on_upgrade) = PendingUpgrade::new().expect("a handshake in memory");
+//! // After the response 101, with the bytes that were read after the head.
+//! tokio::spawn(pending.complete(socket, Bytes::from_static(b"early")));
+//!
+//! let mut upgraded = TokioIo::new(on_upgrade.await.expect("the upgrade is complete"));
+//! let mut read = [0; 5];
+//! upgraded.read_exact(&mut read).await.expect("the bytes that were read before");
+//! assert_eq!(&read, b"early");
+//! # }
+//! ```
+//!
+//! # Errors
+//!
+//! If a [`PendingUpgrade`] is dropped, its `OnUpgrade` returns an error.
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
 
 use std::convert::Infallible;
+use std::fmt;
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -22,22 +51,25 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 
-/// An upgrade that the client has requested.
-pub(super) struct PendingUpgrade<T> {
+/// An upgrade that waits for the response 101.
+pub struct PendingUpgrade<T> {
     handshake: Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>,
     respond: oneshot::Sender<()>,
     socket: Arc<Slot<T>>,
 }
 
-/// The place for the client's socket, with the bytes that were read from it.
+/// The place for the socket, with the bytes that were read from it.
 type Slot<T> = Mutex<Option<(T, Bytes)>>;
 
 impl<T> PendingUpgrade<T>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    /// Creates the extension for a request. Until the upgrade is complete, it waits.
-    pub(super) fn new() -> Option<(Self, OnUpgrade)> {
+    /// Creates an upgrade, and the extension for its request or response, which waits until the upgrade is complete.
+    ///
+    /// Returns `None` if the handshake in memory fails, which no known version of hyper does.
+    #[must_use]
+    pub fn new() -> Option<(Self, OnUpgrade)> {
         let socket = Arc::<Slot<T>>::default();
         let io = UpgradeIo { request: REQUEST, response_end: 0, slot: Arc::clone(&socket), socket: None };
         let on_upgrade = Arc::<Mutex<Option<OnUpgrade>>>::default();
@@ -70,11 +102,19 @@ where
         Some((Self { handshake, respond, socket }, on_upgrade))
     }
 
-    /// Passes the socket to the owner of the `OnUpgrade`, after the response 101 has been sent.
-    pub(super) async fn complete(self, socket: T, input: Bytes) {
+    /// Passes the socket to the owner of the `OnUpgrade`, with the bytes that were read after the head.
+    ///
+    /// To be called after the response 101 was sent or received. Returns when the owner has the socket.
+    pub async fn complete(self, socket: T, input: Bytes) {
         *self.socket.lock().unwrap_or_else(PoisonError::into_inner) = Some((socket, input));
         let _ = self.respond.send(());
         let _ = self.handshake.await;
+    }
+}
+
+impl<T> fmt::Debug for PendingUpgrade<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PendingUpgrade").finish_non_exhaustive()
     }
 }
 
@@ -84,7 +124,7 @@ const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nconnection: upgrade\r\nupgrade: any\r
 /// The end of the response that hyper writes, and that is discarded.
 const RESPONSE_END: &[u8] = b"\r\n\r\n";
 
-/// The socket for hyper: first that of the handshake in memory, then that of the client.
+/// The socket for hyper: first that of the handshake in memory, then that of the connection.
 struct UpgradeIo<T> {
     /// The unread part of the request.
     request: &'static [u8],
@@ -95,7 +135,7 @@ struct UpgradeIo<T> {
 }
 
 impl<T> UpgradeIo<T> {
-    /// Returns the client's socket after the handshake.
+    /// Returns the socket of the connection after the handshake.
     fn socket(&mut self) -> Option<&mut (T, Bytes)> {
         if self.socket.is_none() && self.response_end == RESPONSE_END.len() {
             self.socket = self.slot.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -181,6 +221,11 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for UpgradeIo<T> {
         }
     }
 }
+
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;
 
 #[cfg(test)]
 mod tests {

@@ -132,7 +132,7 @@ pub fn parse_response_head(input: &mut BytesMut, method: &Method) -> Result<Opti
     // which starts a tunnel.
     let (framing, is_unambiguous) = match has_length_field || has_coding_field {
         _ if *method == Method::CONNECT && status.is_success() => (ResponseBodyFraming::Empty, false),
-        // RFC 9110 §15.2.2: what follows is not HTTP, whatever these fields say.
+        // RFC 9110 §15.2.2: what follows is not HTTP, regardless of these fields.
         _ if status == StatusCode::SWITCHING_PROTOCOLS => (ResponseBodyFraming::Empty, false),
         true => framing(&mut headers, has_coding_field, version, status, method)?,
         false if is_bodiless(status, method) => (ResponseBodyFraming::Empty, true),

@@ -83,6 +83,7 @@ pub(crate) struct PostExchange {
     pub(crate) config: Arc<Config>,
     pub(crate) key: CacheKey,
     pub(crate) request_headers: HeaderMap,
+    pub(crate) is_authenticated: bool,
     pub(crate) request_specific: Option<RequestSpecificCheck>,
     pub(crate) request_time: Timestamp,
 }
@@ -93,7 +94,7 @@ impl PostExchange {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Send,
     {
-        let Self { config, key, request_headers, request_specific, request_time } = self;
+        let Self { config, key, request_headers, is_authenticated, request_specific, request_time } = self;
         invalidate(&config, &key, &response);
         let (parts, body) = response.into_parts();
         let source = BodySource::of_response(&parts, body);
@@ -105,6 +106,7 @@ impl PostExchange {
             tag_generation: ticket.tag_generation(),
             tag_key: config.store.tag_key(),
             headers: &request_headers,
+            is_authenticated,
             request_time,
             set_cookie: config.set_cookie,
             // RFC 9110 §9.3.3: only explicit freshness counts for POST.

@@ -41,6 +41,8 @@ pub(crate) struct Fetch {
     pub(crate) is_head: bool,
     /// The client's request header section, before changes for the origin.
     pub(crate) request_headers: HeaderMap,
+    /// Whether a layer authenticated the client.
+    pub(crate) is_authenticated: bool,
     pub(crate) request_specific: Option<RequestSpecificCheck>,
     pub(crate) directives: RequestDirectives,
     pub(crate) reason: ForwardReason,
@@ -166,6 +168,7 @@ impl Fetch {
             tag_generation: self.ticket.tag_generation(),
             tag_key: self.config.store.tag_key(),
             headers,
+            is_authenticated: self.is_authenticated,
             request_time: self.request_time,
             set_cookie: self.config.set_cookie,
             heuristic_freshness: self.config.heuristic_freshness,

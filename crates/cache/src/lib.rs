@@ -61,7 +61,9 @@
 //!
 //! # Responses that are not stored
 //!
-//! - `private`, `no-store`, `Vary: *`; responses to `Authorization` without permission.
+//! - `private`, `no-store`, `Vary: *`.
+//! - Responses to `Authorization`, or to a request with the extension `Authenticated` of `rproxy-core`, without permission (RFC
+//!   9111 §3.5).
 //! - Responses with `Set-Cookie` without an explicit lifetime. With one, they are stored without the cookie;
 //!   [`set_cookie`](CacheLayer::set_cookie) changes this.
 //! - Responses without caching fields to requests with credentials (`Cookie`, `Authorization`, and fields whose names

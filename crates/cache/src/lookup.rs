@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, Method, Request, Response, header};
 use http_body::Body;
+use rproxy_core::Authenticated;
 use tokio::runtime::Handle;
 
 use crate::body::ResponseBody;
@@ -101,7 +102,21 @@ impl Config {
         };
         let request_specific = request.extensions().get().copied();
         let now = self.clock.now();
-        Lookup { config: self, key, request_key, loaded, is_head, headers, request_specific, directives, now }.action()
+        let is_authenticated = is_authenticated(request);
+        let config = self;
+        Lookup {
+            config,
+            key,
+            request_key,
+            loaded,
+            is_head,
+            headers,
+            is_authenticated,
+            request_specific,
+            directives,
+            now,
+        }
+        .action()
     }
 
     /// Returns the [`Exchange`] for a request with a method other than GET and HEAD.
@@ -120,6 +135,7 @@ impl Config {
                 config: Arc::clone(self),
                 key,
                 request_headers: request.headers().clone(),
+                is_authenticated: is_authenticated(request),
                 request_specific: request.extensions().get().copied(),
                 request_time: self.clock.now(),
             }));
@@ -151,6 +167,7 @@ struct Lookup<'a> {
     loaded: Option<Option<Arc<Resource>>>,
     is_head: bool,
     headers: &'a HeaderMap,
+    is_authenticated: bool,
     request_specific: Option<RequestSpecificCheck>,
     directives: RequestDirectives,
     now: Timestamp,
@@ -279,6 +296,7 @@ impl Lookup<'_> {
             request_key: self.request_key,
             is_head: self.is_head,
             request_headers: self.headers.clone(),
+            is_authenticated: self.is_authenticated,
             request_specific: self.request_specific,
             directives: self.directives,
             reason,
@@ -290,6 +308,11 @@ impl Lookup<'_> {
             leader: None,
         })
     }
+}
+
+/// Whether a layer authenticated the client. Its credentials need not be in the header section of the request.
+fn is_authenticated<B>(request: &Request<B>) -> bool {
+    request.extensions().get::<Authenticated>().is_some()
 }
 
 /// Whether a request method is safe (RFC 9110 §9.2.1). An unknown method is not (RFC 9111 §4.4).

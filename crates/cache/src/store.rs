@@ -356,6 +356,7 @@ pub(crate) mod tests {
             tag_generation: 0,
             tag_key,
             headers: &request,
+            is_authenticated: false,
             request_time: now,
             set_cookie,
             heuristic_freshness: false,

@@ -11,11 +11,15 @@
 //! | [`path`] | `path` | All paths to which known servers may decode a request path. |
 //! | [`target`] | `target` | Percent-encoding of request targets. |
 //! | [`TlsInfo`], [`ClientCertificate`] | `tls-info` | The TLS session of a connection. |
+//! | [`spelling`] | `spelling` | Spellings of a field name that backends treat as the same field. |
+//! | [`Authenticated`] | `authenticated` | The mark of a request whose client was authenticated, for caches and logs. |
 //! | [`RejectedHead`] | `rejection` | The reason why a server rejected a request head. |
 //! | [`Rejection`] | `rejection` | The reason why a layer rejected a request, for error pages, logs and metrics. |
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+#[cfg(feature = "authenticated")]
+mod authenticated;
 #[cfg(feature = "field-name")]
 mod field_name;
 #[cfg(feature = "host")]
@@ -26,11 +30,15 @@ pub mod path;
 mod rejected_head;
 #[cfg(feature = "rejection")]
 mod rejection;
+#[cfg(feature = "spelling")]
+pub mod spelling;
 #[cfg(feature = "target")]
 pub mod target;
 #[cfg(feature = "tls-info")]
 mod tls_info;
 
+#[cfg(feature = "authenticated")]
+pub use self::authenticated::Authenticated;
 #[cfg(feature = "field-name")]
 pub use self::field_name::field_name;
 #[cfg(feature = "rejection")]

@@ -107,7 +107,6 @@ mod names;
 mod nearest;
 mod request_id;
 mod service;
-mod spelling;
 mod trace_context;
 mod trust;
 mod vendor_fields;

@@ -6,6 +6,7 @@ use http::Version;
 use http::header::{EXPECT, HeaderMap, HeaderName, HeaderValue};
 use http::uri::Scheme;
 use rproxy_client_ip::{Cdn, TrustedPeer};
+use rproxy_core::spelling::{has_prefix, is_canonical, is_spelling_of};
 
 use crate::authority::{ReportedAuthority, port_number};
 use crate::hop_by_hop::is_end_to_end;
@@ -13,7 +14,6 @@ use crate::name_filter::NameFilter;
 use crate::names::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO};
 use crate::nearest::last_member;
 use crate::request_id::RequestId;
-use crate::spelling::{has_prefix, is_canonical, is_spelling_of};
 use crate::vendor_fields::{VENDOR_FIELDS, VENDOR_PREFIXES, is_vendor_field};
 
 /// The header fields that are trusted in requests from one peer.

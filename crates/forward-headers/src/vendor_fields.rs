@@ -5,7 +5,7 @@
 //! send themselves are not listed, such as `X-User-Id` and `X-Auth-Token` of APIs, or `X-Middleware-Prefetch` of Next.js's
 //! router.
 
-use crate::spelling::{has_prefix, is_spelling_of};
+use rproxy_core::spelling::{has_prefix, is_spelling_of};
 
 /// Returns whether `name` is a field, or a spelling of a field, that proxies or frameworks set for backends.
 ///

@@ -92,6 +92,7 @@ impl Fetch {
             && has_shareable_reason
             // A part, or a response for one client, cannot be shared.
             && !self.request_headers.contains_key(header::RANGE)
+            && !self.is_authenticated
             && !self.request_headers.contains_key(header::AUTHORIZATION);
         if !is_coalescible {
             return Role::Independent;

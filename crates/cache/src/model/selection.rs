@@ -75,6 +75,7 @@ impl Stored {
             tag_generation: 0,
             tag_key: TagKey::new([0; 16]),
             headers: &self.request.headers,
+            is_authenticated: false,
             request_time: now,
             set_cookie: SetCookiePolicy::Strip,
             heuristic_freshness: false,

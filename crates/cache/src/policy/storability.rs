@@ -56,6 +56,8 @@ pub(crate) struct StorageRequest<'a> {
     pub(crate) tag_generation: u64,
     pub(crate) tag_key: TagKey,
     pub(crate) headers: &'a HeaderMap,
+    /// Whether a layer authenticated the client.
+    pub(crate) is_authenticated: bool,
     pub(crate) request_time: Timestamp,
     pub(crate) set_cookie: SetCookiePolicy,
     /// Whether the cache uses heuristic freshness for responses without a lifetime (RFC 9111 §4.2.2).
@@ -92,14 +94,15 @@ impl StorageTerms {
         }
         let is_shared_explicitly = directives.public || directives.s_maxage.is_some();
         // RFC 9111 §3.5
-        if request.headers.contains_key(header::AUTHORIZATION) && !is_shared_explicitly && !directives.must_revalidate {
+        let is_authenticated = request.is_authenticated || request.headers.contains_key(header::AUTHORIZATION);
+        if is_authenticated && !is_shared_explicitly && !directives.must_revalidate {
             return Err(NotStorable::Authorization);
         }
         let selecting_fields = SelectingFields::new(headers, request.headers).map_err(|_| NotStorable::VaryStar)?;
 
         let matches_extension = content_type::matches_extension(request.path, headers);
         // An estimated lifetime must not share the page of one user with all.
-        let has_request_credentials = has_credentials(request.headers);
+        let has_request_credentials = request.is_authenticated || has_credentials(request.headers);
         let varies_by_credentials = selecting_fields.fields().any(|(name, _)| is_credential(name));
         let allows_guess = request.heuristic_freshness && matches_extension != Some(false);
         let allows_heuristic =
@@ -203,6 +206,7 @@ mod tests {
             tag_key: TagKey::random(),
             path,
             headers,
+            is_authenticated: false,
             request_time: now,
             set_cookie,
             heuristic_freshness: true,

@@ -289,6 +289,7 @@ mod tests {
             tag_generation: 7,
             tag_key: KEY,
             headers,
+            is_authenticated: false,
             request_time: now(),
             set_cookie: SetCookiePolicy::Strip,
             heuristic_freshness: false,

@@ -380,6 +380,7 @@ pub(crate) mod tests {
             tag_key: TagKey::new([0; 16]),
             path: "/",
             headers,
+            is_authenticated: false,
             request_time: at(NOW),
             set_cookie: SetCookiePolicy::Strip,
             heuristic_freshness: false,

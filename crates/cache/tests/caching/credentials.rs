@@ -1,5 +1,7 @@
 //! Tests that responses to requests with credentials are never served to other clients.
 
+use rproxy_core::Authenticated;
+
 use crate::harness::*;
 
 /// Header fields by which an application can identify a client.
@@ -129,5 +131,39 @@ async fn serves_stale_responses_to_requests_with_credentials_only_if_explicitly_
         harness.fail();
         let got = harness.try_send("GET", "/a", &[], "").await;
         assert_eq!(got.is_ok(), served, "{cache_control}");
+    }
+}
+
+/// Sends a request of a client that a layer authenticated, with credentials that the cache cannot see.
+async fn get_authenticated(harness: &Harness) -> (Option<CacheStatus>, Bytes) {
+    let mut request = Request::new(Full::new(Bytes::new()));
+    *request.uri_mut() = "http://example.org/a".parse().unwrap();
+    request.extensions_mut().insert(Authenticated::new());
+    let response = harness.service.clone().oneshot(request).await.unwrap();
+    let cache = response.extensions().get().copied();
+    (cache, response.into_body().collect().await.map_err(|_| "broken").unwrap().to_bytes())
+}
+
+// RFC 9111 §3.5
+#[tokio::test]
+async fn stores_responses_to_authenticated_requests_only_with_permission() {
+    let miss = Some(CacheStatus::Forwarded(ForwardReason::UriMiss));
+    for (cache_control, is_stored) in [
+        ("max-age=60", false),
+        ("max-age=60, must-revalidate", true),
+        ("max-age=60, public", true),
+        ("s-maxage=60", true),
+        ("s-maxage=60, private", false),
+    ] {
+        for has_authorization in [false, true] {
+            let harness = Harness::new();
+            harness.respond(200, &[("cache-control", cache_control), ETAG], "alice");
+            if has_authorization {
+                harness.get(&[("authorization", "Basic eDp5")]).await;
+            } else {
+                assert_eq!(get_authenticated(&harness).await, (miss, Bytes::from("alice")));
+            }
+            assert_eq!(harness.store.stats().entries, u64::from(is_stored), "{cache_control} {has_authorization}");
+        }
     }
 }

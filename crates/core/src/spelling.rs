@@ -2,18 +2,30 @@
 //! others map `-` and `_` to the same variable.
 
 /// Returns whether `name` equals `canonical`, except that any symbol may replace a hyphen. Both are in lower case.
-pub(crate) fn is_spelling_of(name: &str, canonical: &str) -> bool {
+///
+/// # Examples
+///
+/// ```
+/// use rproxy_core::spelling::is_spelling_of;
+///
+/// assert!(is_spelling_of("remote_user", "remote-user"));
+/// assert!(!is_spelling_of("remoteuser", "remote-user"));
+/// ```
+#[must_use]
+pub fn is_spelling_of(name: &str, canonical: &str) -> bool {
     name.len() == canonical.len() && has_prefix(name, canonical)
 }
 
 /// Returns whether `name` begins with `prefix`, except that any symbol may replace a hyphen.
-pub(crate) fn has_prefix(name: &str, prefix: &str) -> bool {
+#[must_use]
+pub fn has_prefix(name: &str, prefix: &str) -> bool {
     let same = |(byte, other): (u8, u8)| byte == other || other == b'-' && !byte.is_ascii_alphanumeric();
     name.len() >= prefix.len() && name.bytes().zip(prefix.bytes()).all(same)
 }
 
 /// Returns whether `name` consists only of letters, digits and hyphens.
-pub(crate) fn is_canonical(name: &str) -> bool {
+#[must_use]
+pub fn is_canonical(name: &str) -> bool {
     name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 

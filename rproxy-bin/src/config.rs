@@ -40,9 +40,9 @@ use rproxy_server::ListenAddr;
 
 use self::source::ValueSources;
 use crate::layers::{
-    CacheSettings, ClientIpSettings, CompressionSettings, ForwardHeadersSettings, LimitSettings, ListenerSettings,
-    ObserveSettings, PathFilterSettings, ProcessSettings, RateLimitSettings, RequestGuardSettings, RoutingSettings,
-    SecurityHeadersSettings, TlsSettings, UpstreamSettings, WebSocketSettings,
+    AccessSettings, CacheSettings, ClientIpSettings, CompressionSettings, ForwardHeadersSettings, LimitSettings,
+    ListenerSettings, ObserveSettings, PathFilterSettings, ProcessSettings, RateLimitSettings, RequestGuardSettings,
+    RoutingSettings, SecurityHeadersSettings, TlsSettings, UpstreamSettings, WebSocketSettings,
 };
 use crate::setting::{Entry, RuleContext, Settings};
 use crate::values::listen::{every_address, without_covered};
@@ -167,6 +167,8 @@ config! {
     upstream: UpstreamSettings,
     /// The settings of TLS: certificates, protocol versions and client certificates.
     tls: TlsSettings,
+    /// The settings that decide which clients may access a site or route.
+    access: AccessSettings,
     /// The settings of the rate limit per client.
     rate_limit: RateLimitSettings,
     /// The settings of the response cache.

@@ -184,6 +184,7 @@ pub fn layers(config: &Config) -> Vec<String> {
         Some("Observe          metrics, access log".to_owned()),
         Some("ErrorResponse    HTML page, application/problem+json, text or gRPC status".to_owned()),
         Some(config.security_headers.describe()),
+        config.access.describe_address_filter(),
         config.rate_limit.describe(),
         Some("RequestGuard     rejects malformed and ambiguous requests".to_owned()),
         config.path_filter.describe(),

@@ -17,7 +17,7 @@ use rproxy_server::CloseConnection;
 use tower::{ServiceExt, service_fn};
 
 use crate::ErrorChain;
-use crate::config::Config;
+use crate::config::{Config, Shared};
 use crate::edge::layers;
 use crate::path_prefix::without_prefix;
 use crate::state::ProcessState;
@@ -123,7 +123,8 @@ impl std::fmt::Display for Outcome {
 
 /// Sends a request for the URL through the layers of the configuration, whose backends are replaced.
 ///
-/// The layers therefore decide in their real order. Limits that depend on earlier requests are off.
+/// The layers therefore decide in their real order. Off are limits that depend on earlier requests, and decisions about the
+/// client: it counts as one that may access the site.
 fn outcome(config: &Config, method: &Method, uri: &Uri) -> Result<Outcome, String> {
     let authority = uri.authority().map_or("", |authority| authority.as_str());
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
@@ -136,13 +137,15 @@ fn outcome(config: &Config, method: &Method, uri: &Uri) -> Result<Outcome, Strin
         .body(Full::<Bytes>::default())
         .map_err(|error| error.to_string())?;
     let mut config = config.clone();
-    config.rate_limit.enabled = false;
+    let admit = |config: &mut Config| {
+        config.rate_limit.enabled = false;
+        config.access = Shared::default();
+    };
+    admit(&mut config);
     let sites = config.sites.iter_mut().flat_map(|site| {
         std::iter::once(&mut site.config).chain(site.routes.iter_mut().map(|route| &mut route.config))
     });
-    sites
-        .chain(config.default_routes.iter_mut().map(|route| &mut route.config))
-        .for_each(|own| own.rate_limit.enabled = false);
+    sites.chain(config.default_routes.iter_mut().map(|route| &mut route.config)).for_each(admit);
     let stack = ProcessState::without_files().stack(&config).map_err(|error| ErrorChain(&error).to_string())?;
     let forwarded: Arc<Mutex<Option<String>>> = Arc::default();
     let seen = Arc::clone(&forwarded);

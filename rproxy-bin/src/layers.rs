@@ -8,6 +8,7 @@ use rproxy_router::RouterError;
 use rproxy_upstream::BuildError;
 use rustls_pki_types::pem as pem_file;
 
+pub use self::access::AccessSettings;
 pub use self::cache::CacheSettings;
 pub use self::client_ip::ClientIpSettings;
 pub use self::compression::CompressionSettings;
@@ -27,6 +28,7 @@ pub use self::websocket::WebSocketSettings;
 
 use crate::known_rejection::KnownRejection;
 
+mod access;
 mod cache;
 mod client_ip;
 mod compression;
@@ -50,6 +52,7 @@ pub(crate) fn rejections() -> impl Iterator<Item = &'static KnownRejection> {
     let of_layers = [
         request_guard::REJECTIONS,
         path_filter::REJECTIONS,
+        access::REJECTIONS,
         websocket::REJECTIONS,
         cache::REJECTIONS,
         upstream::REJECTIONS,

@@ -316,6 +316,7 @@ impl Builder {
                 ErrorHooks::default().close_on_blocked_path(config.path_filter.status == BlockedPathResponse::Close),
             ),
             security_headers: self.layers.security_headers(config),
+            address_filter: self.layers.address_filter(config),
             rate_limit: self.rate_limit(site, route, config, parent)?.map(|limit| limit.layer),
             guard: self.layers.guard(config),
             path_filter: self.layers.path_filter(config),

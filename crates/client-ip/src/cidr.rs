@@ -27,6 +27,16 @@ impl Cidr {
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&address.to_canonical())
     }
+
+    /// Returns the first address of the range.
+    pub fn network(&self) -> IpAddr {
+        self.0.network()
+    }
+
+    /// Returns the length of the prefix in bits: up to 32 for IPv4, up to 128 for IPv6.
+    pub fn prefix_len(&self) -> u8 {
+        self.0.prefix_len()
+    }
 }
 
 impl FromStr for Cidr {
@@ -107,6 +117,19 @@ mod tests {
         ] {
             let cidr: Cidr = range.parse().unwrap();
             assert_eq!(cidr.contains(address.parse().unwrap()), inside, "{address} in {range}");
+        }
+    }
+
+    #[test]
+    fn network_is_the_first_address_of_the_range() {
+        for (range, network, prefix) in [
+            ("10.9.9.9/8", "10.0.0.0", 8),
+            ("192.0.2.1", "192.0.2.1", 32),
+            ("::ffff:10.1.2.3/104", "10.0.0.0", 8),
+            ("2001:db8:1:2::3/64", "2001:db8:1:2::", 64),
+        ] {
+            let cidr: Cidr = range.parse().unwrap();
+            assert_eq!((cidr.network(), cidr.prefix_len()), (network.parse().unwrap(), prefix), "{range}");
         }
     }
 

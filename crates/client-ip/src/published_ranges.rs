@@ -43,6 +43,33 @@ impl Cdn {
     }
 }
 
+impl Cidr {
+    /// Returns the ranges with a name: `private`, `loopback`, `cloudflare`, `fastly` or `cloudfront`.
+    ///
+    /// The ranges of the CDNs are those of [`PUBLISHED_RANGES_DATE`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use rproxy_client_ip::Cidr;
+    ///
+    /// assert_eq!(Cidr::named("loopback").map(|ranges| ranges.len()), Some(2));
+    /// assert_eq!(Cidr::named("office"), None);
+    /// ```
+    pub fn named(name: &str) -> Option<Vec<Self>> {
+        let ranges = match name {
+            "private" => PRIVATE,
+            "loopback" => LOOPBACK,
+            "cloudflare" => CLOUDFLARE,
+            "fastly" => FASTLY,
+            "cloudfront" => CLOUDFRONT,
+            _ => return None,
+        };
+        // A test checks that every entry of these constants parses.
+        Some(ranges.iter().filter_map(|range| range.parse().ok()).collect())
+    }
+}
+
 /// The month in which the CDN address ranges were last updated, such as `2026-11`.
 ///
 /// Addresses that a CDN started to use later are not trusted until this crate is updated or the ranges are listed

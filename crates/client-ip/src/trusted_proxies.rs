@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::cidr::{Cidr, CidrError};
-use crate::published_ranges::{self, Cdn};
+use crate::published_ranges;
 
 /// A set of proxies that are trusted to report the client's address, the scheme and the request ID.
 ///
@@ -93,18 +93,15 @@ impl FromStr for TrustedProxies {
     fn from_str(list: &str) -> Result<Self, TrustedProxiesError> {
         let mut trusted = Self::none();
         for entry in list.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
-            trusted = match entry.to_ascii_lowercase().as_str() {
-                "none" => trusted,
-                "private" => trusted.trust_private(),
-                "loopback" => trusted.trust_loopback(),
-                "cloudflare" => trusted.trust_published(Cdn::Cloudflare.ranges()),
-                "fastly" => trusted.trust_published(Cdn::Fastly.ranges()),
-                "cloudfront" => trusted.trust_published(Cdn::CloudFront.ranges()),
+            let name = entry.to_ascii_lowercase();
+            trusted = match Cidr::named(&name) {
+                Some(ranges) => trusted.trust_all(ranges),
+                None if name == "none" => trusted,
                 // An IPv6 address may begin with a letter, but contains a colon.
-                word if word.starts_with(|c: char| c.is_ascii_alphabetic()) && !word.contains(':') => {
+                None if name.starts_with(|c: char| c.is_ascii_alphabetic()) && !name.contains(':') => {
                     return Err(TrustedProxiesError::UnknownName(entry.to_owned()));
                 }
-                _ => trusted.trust(entry.parse()?),
+                None => trusted.trust(entry.parse()?),
             };
         }
         Ok(trusted)
@@ -128,6 +125,7 @@ pub enum TrustedProxiesError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::published_ranges::Cdn;
 
     #[test]
     fn trusts_only_addresses_of_the_listed_names_and_ranges() {

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
+use rproxy_access::AddressFilterLayer;
 use rproxy_cache::CacheLayer;
 use rproxy_client_cert::ClientCertificateLayer;
 use rproxy_compression::CompressionLayer;
@@ -25,6 +26,7 @@ use crate::optional_layer::OptionalLayer;
 pub(crate) struct SiteStack {
     pub(crate) error_response: ErrorResponseLayer,
     pub(crate) security_headers: SecurityHeadersLayer,
+    pub(crate) address_filter: Option<AddressFilterLayer>,
     pub(crate) rate_limit: Option<RateLimitLayer>,
     pub(crate) guard: RequestGuardLayer,
     pub(crate) path_filter: Option<PathFilterLayer>,
@@ -64,6 +66,8 @@ impl SiteStack {
             .layer(self.error_response)
             // Outside of every layer that rejects, so that error responses have these fields, too.
             .layer(self.security_headers.clone())
+            // 403. It only needs the client address.
+            .layer(OptionalLayer(self.address_filter.clone()))
             // 429. Before the guard, so that malformed requests count, too: it only needs the client address.
             .layer(OptionalLayer(self.rate_limit.clone()))
             // Rejects malformed and ambiguous requests with 400, before other layers interpret them.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use rproxy_access::AddressFilterLayer;
 use rproxy_cache::{CacheLayer, CacheStore};
 use rproxy_client_cert::ClientCertificateLayer;
 use rproxy_forward_headers::ForwardHeadersLayer;
@@ -20,6 +21,7 @@ pub(super) struct Layers {
     /// The layer without settings of a site.
     base: WsPassthroughLayer,
     security_headers: HashMap<usize, SecurityHeadersLayer>,
+    address_filters: HashMap<usize, Option<AddressFilterLayer>>,
     guards: HashMap<usize, RequestGuardLayer>,
     path_filters: HashMap<(usize, Option<Arc<str>>), Option<PathFilterLayer>>,
     ws_passthrough: HashMap<(usize, u8), WsPassthroughLayer>,
@@ -33,6 +35,7 @@ impl Layers {
         Self {
             base,
             security_headers: HashMap::new(),
+            address_filters: HashMap::new(),
             guards: HashMap::new(),
             path_filters: HashMap::new(),
             ws_passthrough: HashMap::new(),
@@ -45,6 +48,11 @@ impl Layers {
     pub(super) fn security_headers(&mut self, config: &Config) -> SecurityHeadersLayer {
         let settings = &config.security_headers;
         self.security_headers.entry(settings.id()).or_insert_with(|| settings.layer()).clone()
+    }
+
+    pub(super) fn address_filter(&mut self, config: &Config) -> Option<AddressFilterLayer> {
+        let settings = &config.access;
+        self.address_filters.entry(settings.id()).or_insert_with(|| settings.address_filter()).clone()
     }
 
     pub(super) fn guard(&mut self, config: &Config) -> RequestGuardLayer {

@@ -17,6 +17,7 @@ mod redis;
 #[allow(dead_code, reason = "shared with the tests of hostile clients")]
 mod support;
 
+mod access;
 mod applications;
 mod cache_completion;
 mod cache_hits;

@@ -56,6 +56,27 @@ fn axum_rate_limit_example_rejects_some_of_30_requests() {
 }
 
 #[test]
+fn axum_access_example_checks_addresses_passwords_and_the_authentication_service() {
+    let folder = tempfile::tempdir().unwrap();
+    let users = folder.path().join("users");
+    // The password is `U*U`.
+    std::fs::write(&users, "alice:$2y$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW\n").unwrap();
+    // It admits all requests, until it is stopped.
+    let auth = Example::start(env!("CARGO_BIN_EXE_hyper-minimal"), &[], &[]);
+    let url = format!("http://{}/", auth.address);
+    let example = Example::start(env!("CARGO_BIN_EXE_axum-access"), &[users.to_str().unwrap(), &url], &[]);
+    assert!(example.get("/", "a").ends_with("hello\n"));
+    let rejected = example.get("/staff", "a");
+    assert!(rejected.starts_with("HTTP/1.1 401") && rejected.contains("Basic realm=\"Staff\""), "{rejected}");
+    let served = example.send("GET", "/staff", "a", "authorization: Basic YWxpY2U6VSpV\r\n");
+    assert!(served.ends_with("hello alice\n"), "{served}");
+    let admitted = example.send("GET", "/app", "a", "remote-user: root\r\n");
+    assert!(admitted.ends_with("hello None\n"), "{admitted}");
+    drop(auth);
+    assert!(example.get("/app", "a").starts_with("HTTP/1.1 503"));
+}
+
+#[test]
 fn axum_cache_example_stores_and_purges_responses() {
     let example = Example::start(env!("CARGO_BIN_EXE_axum-cache"), &[], &[]);
     let body = |response: &str| response.split("\r\n\r\n").nth(1).unwrap().to_owned();

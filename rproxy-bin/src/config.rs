@@ -65,6 +65,7 @@ pub use crate::values::choice::{
     SecurityProfile, TraceContext,
 };
 pub use crate::values::filter::BlockedPathResponse;
+pub use crate::values::forward_auth::ForwardAuthUrl;
 pub use crate::values::listen::HttpPort;
 pub use crate::values::parsed::Parsed;
 pub use crate::values::paths::PathGlobs;

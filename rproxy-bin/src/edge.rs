@@ -22,7 +22,7 @@ pub(crate) use self::worker_upstreams::WorkerUpstreams;
 use crate::config::{Config, TlsHost};
 use crate::layers::{StackError, request_guard};
 use crate::observe::{ObserveLayer, SiteLabel};
-use crate::site::SiteStack;
+use crate::site::{AuthClients, SiteStack};
 use crate::state::ProcessState;
 
 /// The complete stack of layers between a server and the backends. See [`stack`](crate::stack()).
@@ -141,7 +141,8 @@ impl Stack {
             + 'static,
         R: Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + 'static,
     {
-        let stacks = self.routes.stacks.iter().zip(inner).map(|(stack, inner)| stack.wrap(inner));
+        let mut clients = AuthClients::default();
+        let stacks = self.routes.stacks.iter().zip(inner).map(|(stack, inner)| stack.wrap(inner, &mut clients));
         ServiceBuilder::new()
             // The client address, which logs, limits and header fields use.
             .layer(self.client_ip.clone())
@@ -190,6 +191,8 @@ pub fn layers(config: &Config) -> Vec<String> {
         config.path_filter.describe(),
         Some(config.websocket.describe()),
         Some(config.forward_headers.describe()),
+        config.access.describe_basic_auth(),
+        config.access.describe_forward_auth(),
         config.tls.describe(),
         config.cache.describe(),
         config.compression.describe(),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use http::uri::InvalidUri;
+use rproxy_access::{BasicAuthLayerError, ForwardAuthConfigError, UsersError};
 use rproxy_cache::DiskError;
 use rproxy_router::RouterError;
 use rproxy_upstream::BuildError;
@@ -88,6 +89,15 @@ pub enum StackError {
     /// The directory in [`CacheSettings::disk`] cannot be used.
     #[error("cannot open the disk cache in cache_disk")]
     CacheDisk(#[from] DiskError),
+    /// The file in [`AccessSettings::basic_auth`] cannot be used.
+    #[error(transparent)]
+    Users(#[from] UsersError),
+    /// The layer of basic authentication cannot be built.
+    #[error(transparent)]
+    BasicAuth(#[from] BasicAuthLayerError),
+    /// The layer of forward auth cannot be built.
+    #[error(transparent)]
+    ForwardAuth(#[from] ForwardAuthConfigError),
     /// The rate limit layer cannot be built.
     #[error(transparent)]
     RateLimit(#[from] RateLimitError),

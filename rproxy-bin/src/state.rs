@@ -15,11 +15,11 @@ use crate::config::{AccessLog, BlockedPathResponse, Config, RouteConfig, Shared}
 use crate::edge::{Routes, Stack};
 use crate::error_response::{ErrorHooks, ErrorResponseLayer};
 use crate::layers::rate_limit::RateLimit;
-use crate::layers::{RateLimitSettings, StackError};
+use crate::layers::{AccessSettings, RateLimitSettings, StackError};
 use crate::logging;
 use crate::observe::{Format, Metrics, ObserveLayer, SiteLabel, Writer};
 use crate::setting::{SettingValues, Settings};
-use crate::site::{Handler, SiteHosts, SiteNames, SiteStack};
+use crate::site::{Authentication, Handler, SiteHosts, SiteNames, SiteStack};
 
 mod layers;
 mod upstreams;
@@ -36,7 +36,8 @@ pub(crate) struct ProcessState {
 pub(crate) struct PlannedStack {
     pub(crate) stack: Stack,
     pub(crate) configured: ConfiguredState,
-    /// The sites and routes whose upstream has the same settings as before, but other content in their files.
+    /// The sites and routes with the same settings as before, but other content in the files of their upstream or of users and
+    /// addresses.
     pub(crate) changed_files: Vec<Name>,
 }
 
@@ -52,6 +53,10 @@ pub(crate) struct ConfiguredState {
     cache_size: u64,
     disk: Option<DiskTier>,
     limits: HashMap<Name, (Shared<RateLimitSettings>, RateLimit)>,
+    /// The authentication of clients, with the failures that are counted and the credentials that are verified.
+    authentications: HashMap<SettingValues, Authentication>,
+    /// The access settings of each site and route, and the values that they had when they were read.
+    access: HashMap<Name, (Shared<AccessSettings>, SettingValues)>,
     /// The open tunnels of each site and route.
     tunnels: HashMap<Name, TunnelCounts>,
     labels: HashMap<Name, SiteLabel>,
@@ -87,6 +92,8 @@ impl ProcessState {
             cache_size: 0,
             disk,
             limits: HashMap::new(),
+            authentications: HashMap::new(),
+            access: HashMap::new(),
             tunnels: HashMap::new(),
             labels: HashMap::new(),
             sites: SiteNames::default(),
@@ -161,6 +168,8 @@ impl ProcessState {
             layers: Layers::new(self.ws_passthrough.clone()),
             previous,
             limits: HashMap::new(),
+            authentications: HashMap::new(),
+            access: HashMap::new(),
             tunnels: HashMap::new(),
             labels: Vec::new(),
             stacks: Vec::new(),
@@ -187,9 +196,10 @@ impl ProcessState {
             builder.add_rejecting(config)?;
         }
         let Builder { previous: mut configured, limits, tunnels, labels, stacks, upstreams, .. } = builder;
-        let Builder { backends, indices, changed_files, .. } = builder;
+        let Builder { authentications, access, backends, indices, changed_files, .. } = builder;
         let named = labels.iter().map(|label| ((label.site().to_owned(), label.route().to_owned()), label.clone()));
         (configured.limits, configured.tunnels, configured.labels) = (limits, tunnels, named.collect());
+        (configured.authentications, configured.access) = (authentications, access);
         configured.upstreams = upstreams;
         configured.sites = SiteNames::new(Arc::clone(&table), site_names(config));
         let stack = Stack {
@@ -259,6 +269,8 @@ struct Builder {
     /// The state before the reload, with the access log and the cache of the new configuration.
     previous: ConfiguredState,
     limits: HashMap<Name, (Shared<RateLimitSettings>, RateLimit)>,
+    authentications: HashMap<SettingValues, Authentication>,
+    access: HashMap<Name, (Shared<AccessSettings>, SettingValues)>,
     tunnels: HashMap<Name, TunnelCounts>,
     labels: Vec<SiteLabel>,
     stacks: Vec<SiteStack>,
@@ -322,6 +334,7 @@ impl Builder {
             path_filter: self.layers.path_filter(config),
             ws_passthrough: self.layers.ws_passthrough(config).counts(tunnels).shared_limits(sharing),
             forward_headers: self.layers.forward_headers(config),
+            authentication: self.authentication(site, route, config)?,
             client_certificate: self.layers.client_certificate(config),
             cache: self.layers.cache(config, self.previous.cache.as_ref()),
             compression: config.compression.layer(),
@@ -361,6 +374,36 @@ impl Builder {
         };
         self.limits.insert(name, (settings.clone(), limit.clone()));
         Ok(Some(limit))
+    }
+
+    /// Returns the authentication of clients, if any. Sites and routes with the same settings and files share it, also with
+    /// those of the previous configuration.
+    fn authentication(
+        &mut self,
+        site: &str,
+        route: &str,
+        config: &Config,
+    ) -> Result<Option<Authentication>, StackError> {
+        let settings = &config.access;
+        let values = SettingValues::of(&**settings);
+        let name = (site.to_owned(), route.to_owned());
+        if let Some((before, values_before)) = self.previous.access.get(&name)
+            && values.has_same_text(values_before)
+            && (values != *values_before || !settings.has_same_addresses(before))
+        {
+            self.changed_files.push(name.clone());
+        }
+        self.access.insert(name, (settings.clone(), values.clone()));
+        if !settings.has_authentication() {
+            return Ok(None);
+        }
+        let previous = self.authentications.get(&values).or_else(|| self.previous.authentications.get(&values));
+        let authentication = match previous {
+            Some(previous) => previous.clone(),
+            None => settings.authentication()?,
+        };
+        self.authentications.insert(values, authentication.clone());
+        Ok(Some(authentication))
     }
 
     /// Returns the counts of the tunnels of a site or route, which include those that are open.

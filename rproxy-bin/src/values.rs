@@ -3,6 +3,7 @@
 pub(crate) mod balance;
 pub(crate) mod choice;
 pub(crate) mod filter;
+pub(crate) mod forward_auth;
 pub(crate) mod listen;
 pub(crate) mod parsed;
 pub(crate) mod paths;

@@ -6,6 +6,7 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
@@ -269,6 +270,14 @@ fn lines_of_every_kind(format: &str) -> Vec<String> {
     let proxy = Proxy::start(backend, &routes);
     get(proxy.address, "/api/routed");
     lines.push(proxy.wait_for_output("/api/routed"));
+
+    let folder = tempfile::tempdir().unwrap();
+    let users = folder.path().join("users");
+    fs::write(&users, "alice:$2y$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW\n").unwrap();
+    let proxy = Proxy::start(backend, &[("RPROXY_ACCESS_LOG", format), ("RPROXY_BASIC_AUTH", users.to_str().unwrap())]);
+    let head = "GET /user HTTP/1.1\r\nhost: a\r\nauthorization: Basic YWxpY2U6VSpV\r\nconnection: close\r\n\r\n";
+    exchange(proxy.address, head.as_bytes());
+    lines.push(proxy.wait_for_output("/user"));
 
     let proxy = Proxy::start(backend, &shadow);
     for target in ["/first", "/.env"] {

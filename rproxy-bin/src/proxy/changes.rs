@@ -14,13 +14,13 @@ pub(super) struct Changes {
     removed: BTreeSet<String>,
     /// The changed settings of the process, which sites inherit.
     settings: BTreeSet<String>,
-    /// The sites whose upstream files have other content, for the same settings.
+    /// The sites whose files have other content, for the same settings.
     files: BTreeSet<String>,
 }
 
 impl Changes {
     /// Compares two configurations. The settings in `waiting` need a restart, and `files` names the sites and routes whose
-    /// upstream files have other content.
+    /// files have other content.
     pub(super) fn between(before: &Config, after: &Config, waiting: &[String], files: Vec<Name>) -> Self {
         let applied = settings().filter(|setting| setting.reload == Reload::Live || setting.key == "tls_domains");
         let changed = applied.filter(|setting| before.show(setting) != after.show(setting));
@@ -83,7 +83,7 @@ impl fmt::Display for Changes {
             ("changed sites", changed),
             ("removed sites", removed),
             ("changed settings", settings),
-            ("changed upstream files of", files),
+            ("changed files of", files),
         ];
         let mut separator = ": ";
         for (title, names) in lists.into_iter().filter(|(_, names)| !names.is_empty()) {
@@ -166,6 +166,6 @@ mod tests {
         assert_eq!(Changes::between(&before, &moved, &waiting, Vec::new()), Changes::default());
         let files = vec![("default".to_owned(), String::new()), ("default".to_owned(), "/a".to_owned())];
         let text = Changes::between(&before, &before, &[], files).to_string();
-        assert_eq!(text, ": changed upstream files of default");
+        assert_eq!(text, ": changed files of default");
     }
 }

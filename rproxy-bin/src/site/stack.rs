@@ -17,6 +17,7 @@ use rproxy_security_headers::SecurityHeadersLayer;
 use rproxy_ws_passthrough::WsPassthroughLayer;
 use tower::{BoxError, Service, ServiceBuilder};
 
+use super::authentication::{AuthClients, Authentication};
 use super::handler::{Handler, HandlerService};
 use crate::error_response::ErrorResponseLayer;
 use crate::optional_layer::OptionalLayer;
@@ -32,6 +33,7 @@ pub(crate) struct SiteStack {
     pub(crate) path_filter: Option<PathFilterLayer>,
     pub(crate) ws_passthrough: WsPassthroughLayer,
     pub(crate) forward_headers: ForwardHeadersLayer,
+    pub(crate) authentication: Option<Authentication>,
     pub(crate) client_certificate: ClientCertificateLayer,
     pub(crate) cache: Option<CacheLayer>,
     pub(crate) compression: Option<CompressionLayer>,
@@ -39,10 +41,11 @@ pub(crate) struct SiteStack {
 }
 
 impl SiteStack {
-    /// Wraps `inner` in the layers, with the first layer closest to the client.
+    /// Wraps `inner` in the layers, with the first layer closest to the client. `clients` connect to authentication services.
     pub(crate) fn wrap<B, S, R>(
         &self,
         inner: S,
+        clients: &mut AuthClients,
     ) -> impl Service<
         Request<B>,
         Response = Response<impl Body<Data = Bytes, Error = BoxError> + Send + use<B, S, R>>,
@@ -78,6 +81,8 @@ impl SiteStack {
             .layer(self.ws_passthrough.clone())
             // Sets the forwarding headers, before the cache compares request headers (`Vary`).
             .layer(self.forward_headers.clone())
+            // 401, 429, or the response of an authentication service. After spoofed fields were removed, and before the cache.
+            .layer(OptionalLayer(self.authentication.as_ref().map(|authentication| authentication.layer(clients))))
             // Sets the client certificate header, after spoofed ones were removed.
             .layer(self.client_certificate.clone())
             // Responds to a cache hit. An empty body lets the cache repeat a request.

@@ -54,7 +54,7 @@ fn reload_reads_the_files_of_address_ranges_again() {
 
     fs::write(&office, "203.0.113.1\n").unwrap();
     proxy.signal("HUP");
-    proxy.wait_for_log("reloaded");
+    proxy.wait_for_log("reloaded: changed files of default");
     assert_eq!(statuses(), [[200, 200], [403, 200]]);
 
     fs::write(&office, "203.0.113.1\n\n203.0.113.0/33\n").unwrap();

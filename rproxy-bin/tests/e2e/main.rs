@@ -19,6 +19,7 @@ mod support;
 
 mod access;
 mod applications;
+mod authentication;
 mod cache_completion;
 mod cache_hits;
 mod cache_rules;

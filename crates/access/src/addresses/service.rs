@@ -10,6 +10,7 @@ use tower_service::Service;
 
 use super::rules::{AddressDecision, AddressRules};
 use crate::future::{ResponseBody, ResponseFuture};
+use crate::rejection::unknown_address;
 
 /// A service that rejects clients by their address, see [`AddressFilterLayer`](crate::AddressFilterLayer).
 #[derive(Clone, Debug)]
@@ -68,8 +69,6 @@ fn rejection(decision: Option<AddressDecision>) -> Response<&'static str> {
             .with_detail(RejectionDetail::Rule(range.to_string().into()))
             .into_response("Forbidden\n"),
         Some(_) => denied("unlisted_address").into_response("Forbidden\n"),
-        None => Rejection::new("access", "access_denied", StatusCode::INTERNAL_SERVER_ERROR)
-            .with_cause("unknown_address")
-            .into_response("Internal Server Error: the address of the client is not known\n"),
+        None => unknown_address(),
     }
 }

@@ -66,7 +66,7 @@ impl Credentials {
     }
 }
 
-/// Formats nothing of the credentials.
+/// Omits the credentials.
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Credentials").finish_non_exhaustive()

@@ -70,7 +70,8 @@ impl PasswordHash {
         Ok(Self::Argon2(Box::new(hash)))
     }
 
-    /// Returns whether this is the hash of `password`. It takes tens of milliseconds or more, whatever the result is.
+    /// Returns whether this is the hash of `password`. It takes the same time for a right and a wrong
+    /// password, usually tens of milliseconds.
     ///
     /// bcrypt ignores all but the first 72 bytes. A longer password never matches: two passwords must not be the same one.
     pub(crate) fn verify(&self, password: &[u8]) -> bool {

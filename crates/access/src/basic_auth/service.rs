@@ -17,6 +17,7 @@ use super::credentials::{Credentials, MissingCredentials};
 use super::verifier::Outcome;
 use crate::decision::{Admission, Decision, DecisionFuture};
 use crate::future::ResponseBody;
+use crate::rejection::unknown_address;
 
 /// A service that requires a user name and a password, see [`BasicAuthLayer`](crate::BasicAuthLayer).
 #[derive(Clone, Debug)]
@@ -77,7 +78,11 @@ where
         }
         match (config.verifier.recall(&credentials), request.extensions().get::<ClientIp>()) {
             (Ok(user), _) => DecisionFuture::decided(config.admission(user), &mut self.inner, request),
-            (Err(_), None) => DecisionFuture::decided(unknown_address(), &mut self.inner, request),
+            (Err(_), None) => {
+                // The failures of the client could not be counted.
+                let decision = Decision::Respond(unknown_address().map(Full::from));
+                DecisionFuture::decided(decision, &mut self.inner, request)
+            }
             (Err(tag), Some(client)) => {
                 let (config, client) = (Arc::clone(config), client.0);
                 let decision = async move {
@@ -132,10 +137,4 @@ impl Config {
 
 fn respond(rejection: Rejection, text: &'static str) -> Decision<Full<Bytes>> {
     Decision::Respond(rejection.into_response(Full::from(text)))
-}
-
-/// Failures of clients without an address cannot be counted.
-fn unknown_address() -> Decision<Full<Bytes>> {
-    let rejection = Rejection::new("access", "access_denied", StatusCode::INTERNAL_SERVER_ERROR);
-    respond(rejection.with_cause("unknown_address"), "Internal Server Error: the address of the client is not known\n")
 }

@@ -271,12 +271,16 @@ mod tests {
     async fn concurrent_requests_with_the_same_credentials_share_one_verification() {
         let verifier = verifier(1, 1);
         for (text, expected) in [("alice:open", Outcome::Right("alice".into())), ("alice:guess", Outcome::Wrong)] {
+            // The verification begins when all requests wait for it.
+            let all = verifier.permits.clone().acquire_owned().await.unwrap();
             let mut requests = JoinSet::new();
             for _ in 0..100 {
                 let (verifier, credentials) = (Arc::clone(&verifier), credentials(text));
                 let tag = verifier.recall(&credentials).unwrap_err();
                 requests.spawn(verifier.verify(credentials, tag, CLIENT.into()));
             }
+            tokio::task::yield_now().await;
+            drop(all);
             // One failure is allowed, and one pending verification.
             while let Some(outcome) = requests.join_next().await {
                 assert_eq!(outcome.unwrap(), expected);

@@ -9,7 +9,7 @@ use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use rproxy_cache::CacheStatus;
 use rproxy_client_ip::{ClientIp, PeerAddr};
-use rproxy_core::Rejection;
+use rproxy_core::{Authenticated, Rejection};
 use rproxy_forward_headers::RequestId;
 use rproxy_path_filter::PathFilterDecision;
 use rproxy_rate_limit::RateLimitDecision;
@@ -125,6 +125,8 @@ pub(in crate::observe) struct LoggedResponse {
     pub(in crate::observe) aborted: bool,
     /// The site and the route that received the request, if several are configured.
     pub(super) site: Option<SiteLabel>,
+    /// The user that a layer authenticated.
+    pub(super) authenticated: Option<Authenticated>,
     pub(super) cache: Option<CacheStatus>,
     /// The reason of a rejection.
     pub(super) refused: Option<&'static str>,
@@ -144,6 +146,7 @@ impl LoggedResponse {
     pub(in crate::observe) fn head<B>(&mut self, response: &Response<B>, rejection: Option<&Rejection>) {
         let extensions = response.extensions();
         self.site = extensions.get().cloned();
+        self.authenticated = extensions.get().cloned();
         self.cache = extensions.get().copied();
         self.refused = rejection.map(Rejection::reason);
         self.blocked = rejection.and_then(Rejection::rule).cloned();

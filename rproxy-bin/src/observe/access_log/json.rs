@@ -27,6 +27,7 @@ pub(super) fn write(out: &mut Vec<u8>, start: SystemTime, request: &LoggedReques
         protocol: head.map(|head| head.protocol()),
         site: response.site.as_ref().map(|label| label.site()),
         route: response.site.as_ref().map(|label| label.route()).filter(|route| !route.is_empty()),
+        user: response.authenticated.as_ref().and_then(|authenticated| authenticated.user()),
         status: response.status(),
         bytes: response.bytes,
         duration_ms: response.milliseconds(),
@@ -83,6 +84,8 @@ struct Line<'a> {
     site: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     route: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<&'a str>,
     status: u16,
     bytes: u64,
     duration_ms: f64,

@@ -34,7 +34,10 @@ fn line(out: &mut Line<'_>, start: SystemTime, request: &LoggedRequest, response
         Some(client) => write!(out, "{client}")?,
         None => out.write_char('-')?,
     }
-    write!(out, " - - [{}] ", CombinedDate(start))?;
+    let user = response.authenticated.as_ref().and_then(|authenticated| authenticated.user());
+    out.write_str(" - ")?;
+    out.word(user.unwrap_or("-").as_bytes());
+    write!(out, " [{}] ", CombinedDate(start))?;
     out.style(BOLD);
     match &request.head {
         Some(head) => {

@@ -94,6 +94,9 @@ fn explain_url(config: &Config, method: &Method, target: &str) -> Result<String,
         let _ = writeln!(text, "the path {served} the cache");
     }
     let _ = writeln!(text, "result: {outcome}");
+    if config.access.is_restricted() {
+        text += "  (for clients that pass the filter of addresses and the authentication)\n";
+    }
     if matches!(&outcome, Outcome::Rejected { reason, .. } if reason == "unknown_host") {
         text += "  (over TLS, the status is 421)\n";
     }

@@ -394,7 +394,8 @@ impl Builder {
             self.changed_files.push(name.clone());
         }
         self.access.insert(name, (settings.clone(), values.clone()));
-        if !settings.has_authentication() {
+        // Unknown hosts are rejected for all clients.
+        if !settings.has_authentication() || site == REJECTING {
             return Ok(None);
         }
         let previous = self.authentications.get(&values).or_else(|| self.previous.authentications.get(&values));

@@ -857,6 +857,57 @@ fn explain_selects_the_route_by_the_request_method() {
 }
 
 #[test]
+fn check_rejects_invalid_access_settings_with_file_and_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str, text: &str| {
+        let file = folder.path().join(name);
+        fs::write(&file, text).unwrap();
+        file.to_str().unwrap().to_owned()
+    };
+    let hash = "$2y$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW";
+    let office = path("office", "# Office\n192.0.2.0/24\n192.0.2.0/40\n");
+    let md5 = path("md5", &format!("alice:{hash}\nbob:$apr1$u9dGHM6E$9YlkLrhKhpMAG05hfZSsQ1\n"));
+    let costly = path("costly", &format!("alice:{}\n", hash.replace("$05$", "$17$")));
+    for (setting, value, message) in [
+        ("ALLOW", "192.0.2.0/33", "RPROXY_ALLOW: bad CIDR".to_owned()),
+        ("DENY", "privat", "RPROXY_DENY: unknown address range \"privat\"".to_owned()),
+        ("ALLOW", &*office, format!("RPROXY_ALLOW: {office}:3: bad CIDR")),
+        ("BASIC_AUTH", "/no/users", "RPROXY_BASIC_AUTH: /no/users cannot be read".to_owned()),
+        (
+            "BASIC_AUTH",
+            &*md5,
+            format!("RPROXY_BASIC_AUTH: {md5}:2: bob has an MD5 hash ($apr1$), which is not supported"),
+        ),
+        ("BASIC_AUTH", &*costly, format!("RPROXY_BASIC_AUTH: {costly}:1: alice has a bcrypt hash of cost 17")),
+        ("BASIC_AUTH_FAILURES", "0", "RPROXY_BASIC_AUTH_FAILURES: ".to_owned()),
+        ("FORWARD_AUTH", "127.0.0.1:9091", "RPROXY_FORWARD_AUTH: bad URL".to_owned()),
+    ] {
+        let output = binary(&["--check"], &[(&format!("RPROXY_{setting}"), value)]);
+        assert_eq!(output.status.code(), Some(2), "{setting}={value}");
+        let errors = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert!(errors.contains(&message), "{message} in {errors}");
+        assert!(!errors.contains("CCCCCC") && !errors.contains("9Ylk"), "no hashes: {errors}");
+    }
+    let url = ("RPROXY_FORWARD_AUTH", "http://127.0.0.1:9091/");
+    let output = binary(&["--check"], &[url, ("RPROXY_FORWARD_AUTH_FIELDS", "remote-user,host")]);
+    let errors = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(errors.contains("RPROXY_FORWARD_AUTH_FIELDS: the field host cannot be copied"), "{errors}");
+}
+
+#[test]
+fn explain_assumes_a_client_with_access_and_says_so() {
+    let access = [("RPROXY_ALLOW", "192.0.2.1"), ("RPROXY_FORWARD_AUTH", "http://127.0.0.1:1/")];
+    let output = binary(&["explain", "http://a.example/x"], &access);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let layers =
+        text.find("AddressFilter    allow 192.0.2.1\n").zip(text.find("ForwardAuth      http://127.0.0.1:1/\n"));
+    assert!(layers.is_some_and(|(filter, auth)| filter < auth), "{text}");
+    assert!(text.contains("result: forwarded as /x\n  (for clients that pass the filter"), "{text}");
+    let open = binary(&["explain", "http://a.example/x"], &[]);
+    assert!(!String::from_utf8(open.stdout).unwrap().contains("for clients that pass"));
+}
+
+#[test]
 fn does_not_start_with_an_invalid_configuration() {
     let bad = binary(&[], &[("RPROXY_LISTEN", "127.0.0.1:0"), ("RPROXY_HSTS", "perhaps")]);
     assert_eq!(bad.status.code(), Some(2));

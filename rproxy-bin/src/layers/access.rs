@@ -44,7 +44,7 @@ pub(crate) const REJECTIONS: &[KnownRejection] = &[
         .explained("the authentication service sent no response within RPROXY_FORWARD_AUTH_TIMEOUT")
         .logged(),
     KnownRejection::new("auth_service", "unavailable")
-        .explained("the authentication service of RPROXY_FORWARD_AUTH cannot be reached, or sent no valid response")
+        .explained("{the authentication service} of RPROXY_FORWARD_AUTH cannot be reached, or sent no valid response")
         .logged(),
     KnownRejection::new("auth_service", "unexpected_status")
         .explained("the service of RPROXY_FORWARD_AUTH responded with an interim status")
@@ -226,6 +226,11 @@ impl AccessSettings {
     /// Returns whether the lists of addresses have the same ranges, which can be in files.
     pub(crate) fn has_same_addresses(&self, other: &Self) -> bool {
         self.allow == other.allow && self.deny == other.deny
+    }
+
+    /// Returns whether some clients have no access.
+    pub(crate) fn is_restricted(&self) -> bool {
+        self.allow.is_some() || self.deny.is_some() || self.has_authentication()
     }
 
     pub(crate) fn has_authentication(&self) -> bool {

@@ -387,8 +387,41 @@ fn failure_of_the_authentication_service_means_503_and_never_a_pass() {
         let response = get_with(proxy.address, "/", SESSION);
         assert_eq!(response.status, 503, "{name}");
         assert!(response.header("retry-after").is_some() && response.header("proxy-status").is_some(), "{name}");
-        proxy.wait_for_log("RPROXY_FORWARD_AUTH");
+        let line = proxy.wait_for_log("RPROXY_FORWARD_AUTH");
+        assert!(name != "closed" || line.contains(&address.to_string()), "{line}");
     }
+}
+
+#[test]
+fn incomplete_content_of_a_2xx_delays_the_request_only_briefly() {
+    let stalled = scripted(|mut stream| {
+        read_head(&mut stream);
+        stream.write_all(b"HTTP/1.1 200 OK\r\nRemote-User: alice\r\nContent-Length: 9\r\n\r\nhalf").unwrap();
+        let _ = read_head(&mut stream);
+    });
+    let url = format!("http://{stalled}/");
+    let settings = [("RPROXY_FORWARD_AUTH", &*url), ("RPROXY_FORWARD_AUTH_FIELDS", "remote-user")];
+    let proxy = Proxy::start(echo(), &settings);
+    let start = Instant::now();
+    let response = get_with(proxy.address, "/", "");
+    assert!(response.status == 200 && response.body.to_ascii_lowercase().contains("remote-user: alice"));
+    assert!(start.elapsed() < Duration::from_secs(5), "the timeout of the service does not apply");
+}
+
+#[test]
+fn unknown_hosts_are_rejected_without_authentication() {
+    let (auth, folder) = (AuthService::start(), tempfile::tempdir().unwrap());
+    let config = folder.path().join("rproxy.toml");
+    let text = format!(
+        "listen = '127.0.0.1:0'\nforward_auth = '{}'\n[[site]]\nhosts = 'app.example'\nupstream = '{}'\n",
+        auth.url(),
+        echo()
+    );
+    fs::write(&config, text).unwrap();
+    let proxy = Proxy::run(&["--config", config.to_str().unwrap()], &[]);
+    assert_eq!(get_with(proxy.address, "/", "").status, 302);
+    let unknown = request(proxy.address, "GET / HTTP/1.1\r\nHost: other.example\r\nConnection: close\r\n\r\n");
+    assert_eq!((unknown.status, auth.requests()), (404, 1));
 }
 
 #[test]

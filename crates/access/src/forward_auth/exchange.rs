@@ -9,7 +9,7 @@ use http::header::{CONNECTION, HeaderMap, HeaderName, SET_COOKIE, TE, TRAILER, T
 use http::{Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{Either, Empty, Full};
-use rproxy_core::{Authenticated, Rejection};
+use rproxy_core::{Authenticated, Rejection, RejectionDetail};
 use tokio::time::timeout;
 use tower_service::Service;
 
@@ -20,11 +20,11 @@ use crate::decision::{Admission, Decision};
 pub type AuthResponseBody<B> = Either<B, Full<Bytes>>;
 
 /// The reason why there is no valid response of the authentication service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum AuthFailure {
     Timeout,
-    /// The service cannot be reached, or closed the connection.
-    Unavailable,
+    /// The service cannot be reached, or closed the connection. The client may have named the server.
+    Unavailable(Option<RejectionDetail>),
     /// The response is an interim one or a protocol switch.
     UnexpectedStatus,
     /// The copied fields of the response are too large.
@@ -43,39 +43,42 @@ where
     C: Service<Request<Empty<Bytes>>, Response = Response<B>>,
     B: Body<Data = Bytes>,
 {
-    match timeout(config.timeout, exchange(client, request, config)).await {
-        Ok(Ok(decision)) => decision,
-        Ok(Err(failure)) => rejection(failure),
-        Err(_) => rejection(AuthFailure::Timeout),
+    let (decision, body) = match timeout(config.timeout, exchange(client, request, config)).await {
+        Ok(Ok((decision, body))) => (decision, body),
+        Ok(Err(failure)) => (rejection(failure), None),
+        Err(_) => (rejection(AuthFailure::Timeout), None),
+    };
+    if let Some(body) = body {
+        // The connection can be reused only if the body has been read.
+        let _ = timeout(MAX_DRAIN_TIME, drain(body)).await;
     }
+    decision
 }
 
+/// Returns the decision, and the body of a 2xx response, which is not used.
 async fn exchange<C, B>(
     mut client: C,
     request: Request<Empty<Bytes>>,
     config: &Config,
-) -> Result<Decision<AuthResponseBody<B>>, AuthFailure>
+) -> Result<(Decision<AuthResponseBody<B>>, Option<B>), AuthFailure>
 where
     C: Service<Request<Empty<Bytes>>, Response = Response<B>>,
     B: Body<Data = Bytes>,
 {
-    poll_fn(|cx| client.poll_ready(cx)).await.map_err(|_| AuthFailure::Unavailable)?;
-    let response = client.call(request).await.map_err(|_| AuthFailure::Unavailable)?;
+    poll_fn(|cx| client.poll_ready(cx)).await.map_err(|_| AuthFailure::Unavailable(None))?;
+    let response = client.call(request).await.map_err(|_| AuthFailure::Unavailable(None))?;
     // A response that the client made itself, because the service failed.
-    if response.extensions().get::<Rejection>().is_some() {
-        return Err(AuthFailure::Unavailable);
+    if let Some(rejection) = response.extensions().get::<Rejection>() {
+        return Err(AuthFailure::Unavailable(rejection.detail().cloned()));
     }
     if response.status().is_informational() {
         return Err(AuthFailure::UnexpectedStatus);
     }
     if !response.status().is_success() {
-        return Ok(Decision::Respond(end_to_end(response).map(Either::Left)));
+        return Ok((Decision::Respond(end_to_end(response).map(Either::Left)), None));
     }
     let (head, body) = response.into_parts();
-    let admission = admission(&head.headers, config)?;
-    // The connection can be reused only if the body has been read.
-    drain(body).await;
-    Ok(Decision::Admit(admission))
+    Ok((Decision::Admit(admission(&head.headers, config)?), Some(body)))
 }
 
 /// Returns the fields to copy from a 2xx response.
@@ -120,6 +123,9 @@ where
 /// The maximum size of the body of a 2xx response that is read.
 const MAX_DRAINED: usize = 16 << 10;
 
+/// The maximum time for which the body of a 2xx response delays the request.
+const MAX_DRAIN_TIME: Duration = Duration::from_millis(100);
+
 /// Removes the fields that belong to the connection with the authentication service (RFC 9110 §7.6.1).
 fn end_to_end<B>(mut response: Response<B>) -> Response<B> {
     let headers = response.headers_mut();
@@ -143,14 +149,15 @@ fn end_to_end<B>(mut response: Response<B>) -> Response<B> {
 const MAX_NOMINATED: usize = 16;
 
 fn rejection<B>(failure: AuthFailure) -> Decision<AuthResponseBody<B>> {
-    let cause = match failure {
-        AuthFailure::Timeout => "timeout",
-        AuthFailure::Unavailable => "unavailable",
-        AuthFailure::UnexpectedStatus => "unexpected_status",
-        AuthFailure::FieldsTooLarge => "fields_too_large",
+    let (cause, detail) = match failure {
+        AuthFailure::Timeout => ("timeout", None),
+        AuthFailure::Unavailable(detail) => ("unavailable", detail),
+        AuthFailure::UnexpectedStatus => ("unexpected_status", None),
+        AuthFailure::FieldsTooLarge => ("fields_too_large", None),
     };
     let rejection = Rejection::new("access", "auth_service", StatusCode::SERVICE_UNAVAILABLE)
         .with_cause(cause)
         .with_retry_after(Duration::from_secs(5));
+    let rejection = detail.into_iter().fold(rejection, Rejection::with_detail);
     Decision::Respond(rejection.into_response(Either::Right(Full::from("Service Unavailable\n"))))
 }

@@ -11,6 +11,7 @@
 //! ```
 //! use std::convert::Infallible;
 //!
+//! use bytes::Bytes;
 //! use http::{Request, Response, StatusCode};
 //! use http_body_util::Full;
 //! use rproxy_access::{AddressFilterLayer, AddressList, AddressRules};
@@ -19,7 +20,9 @@
 //!
 //! #[tokio::main(flavor = "current_thread")]
 //! async fn main() -> Result<(), BoxError> {
-//!     let hello = service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(Full::from("hello"))));
+//!     let hello = service_fn(async |_: Request<()>| {
+//!         Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("hello")))
+//!     });
 //!     let rules = AddressRules::new().allow(AddressList::parse("private")?).deny(AddressList::parse("10.6.6.0/24")?);
 //!     let service = AddressFilterLayer::new(rules).layer(hello);
 //!

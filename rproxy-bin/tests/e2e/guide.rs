@@ -76,9 +76,14 @@ pub(crate) fn prepared(file: &str, folder: &Path, backend: impl Fn(&str) -> Stri
         .iter()
         .find_map(|key| file.lines().find_map(|line| line.trim().strip_prefix(key)));
     let host = list.and_then(|list| list.split([',', '"']).next()).unwrap_or("example.org").to_owned();
-    let backends = |line: &str| match line.trim_start().starts_with("upstream = ") {
-        true => format!("upstream = \"{}\"\n", backend(line.split('"').nth(1).unwrap_or_default())),
-        false => format!("{line}\n"),
+    let backends = |line: &str| {
+        let value = line.split('"').nth(1).unwrap_or_default();
+        match line.trim_start().split(" = ").next() {
+            Some("upstream") => format!("upstream = \"{}\"\n", backend(value)),
+            // An authentication service, which admits the request if it responds with 2xx.
+            Some("forward_auth") if value != "none" => format!("forward_auth = \"http://{}/\"\n", backend(value)),
+            _ => format!("{line}\n"),
+        }
     };
     let file: String = file.lines().map(backends).collect();
     let pair = rcgen::generate_simple_self_signed([host.clone()]).unwrap();

@@ -237,8 +237,9 @@ fn sources(matches: &ArgMatches, env: Vec<(OsString, OsString)>) -> Sources {
     let former = RENAMED.iter().map(|(former, _)| *former);
     for key in former.chain(settings().map(|setting| setting.key)) {
         if let Some(values) = matches.get_many::<String>(key) {
-            let values: Vec<&str> = values.map(String::as_str).collect();
-            sources = sources.set(key, values.join(","));
+            let values: Vec<String> = values.cloned().collect();
+            let text = config::find(key).map_or_else(|| values.join(","), |setting| setting.joined(&values));
+            sources = sources.set(key, text);
         }
     }
     sources

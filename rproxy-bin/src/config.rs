@@ -40,9 +40,9 @@ use rproxy_server::ListenAddr;
 
 use self::source::ValueSources;
 use crate::layers::{
-    AccessSettings, CacheSettings, ClientIpSettings, CompressionSettings, ForwardHeadersSettings, LimitSettings,
-    ListenerSettings, ObserveSettings, PathFilterSettings, ProcessSettings, RateLimitSettings, RequestGuardSettings,
-    RoutingSettings, SecurityHeadersSettings, TlsSettings, UpstreamSettings, WebSocketSettings,
+    AccessSettings, CacheSettings, ClientIpSettings, CompressionSettings, ForwardHeadersSettings, HeaderRulesSettings,
+    LimitSettings, ListenerSettings, ObserveSettings, PathFilterSettings, ProcessSettings, RateLimitSettings,
+    RequestGuardSettings, RoutingSettings, SecurityHeadersSettings, TlsSettings, UpstreamSettings, WebSocketSettings,
 };
 use crate::setting::{Entry, RuleContext, Settings};
 use crate::values::listen::{every_address, without_covered};
@@ -178,6 +178,8 @@ config! {
     compression: CompressionSettings,
     /// The settings of the security headers in responses.
     security_headers: SecurityHeadersSettings,
+    /// The settings of the rules for header fields.
+    header_rules: HeaderRulesSettings,
     /// The settings of the filter for sensitive paths.
     path_filter: PathFilterSettings,
     /// The settings of WebSockets and other upgrades.

@@ -183,6 +183,7 @@ pub fn layers(config: &Config) -> Vec<String> {
     [
         Some(config.client_ip.describe()),
         Some("Observe          metrics, access log".to_owned()),
+        config.header_rules.describe_response(),
         Some("ErrorResponse    HTML page, application/problem+json, text or gRPC status".to_owned()),
         Some(config.security_headers.describe()),
         config.access.describe_address_filter(),
@@ -194,6 +195,7 @@ pub fn layers(config: &Config) -> Vec<String> {
         config.access.describe_basic_auth(),
         config.access.describe_forward_auth(),
         config.tls.describe(),
+        config.header_rules.describe_request(),
         config.cache.describe(),
         config.compression.describe(),
         Some(config.upstream.describe()),

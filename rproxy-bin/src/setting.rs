@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use rproxy_server::ListenAddr;
 
+use crate::values::rule_list::lines;
 use crate::values::value::joined;
 
 /// The prefix of the environment variables of all settings.
@@ -112,6 +113,21 @@ impl Setting {
     /// Returns whether the value is the path of a file, whose content the setting has as well.
     pub(crate) fn is_file(&self) -> bool {
         self.accepted == READABLE_FILE
+    }
+
+    /// Joins the entries of an array or a repeated flag to the text of the setting.
+    pub(crate) fn joined(&self, entries: &[String]) -> String {
+        if self.has_lines() { lines(entries) } else { entries.join(",") }
+    }
+
+    /// Removes white space around the text of the setting, except the line end that marks a list of lines.
+    pub(crate) fn trimmed<'t>(&self, text: &'t str) -> &'t str {
+        if self.has_lines() { text } else { text.trim() }
+    }
+
+    /// Returns whether the setting is a list whose entries can contain commas, so that line ends separate them.
+    fn has_lines(&self) -> bool {
+        self.placeholder == "LINE,..."
     }
 
     /// Returns whether the setting is a list, so that its flag can be repeated.

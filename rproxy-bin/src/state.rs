@@ -324,6 +324,7 @@ impl Builder {
         };
         let tunnels = self.tunnel_counts(site, route);
         let stack = SiteStack {
+            response_rules: config.header_rules.response.value().clone(),
             error_response: ErrorResponseLayer::with_hooks(
                 ErrorHooks::default().close_on_blocked_path(config.path_filter.status == BlockedPathResponse::Close),
             ),
@@ -336,6 +337,7 @@ impl Builder {
             forward_headers: self.layers.forward_headers(config),
             authentication: self.authentication(site, route, config)?,
             client_certificate: self.layers.client_certificate(config),
+            request_rules: config.header_rules.request.value().clone(),
             cache: self.layers.cache(config, self.previous.cache.as_ref()),
             compression: config.compression.layer(),
             handler,

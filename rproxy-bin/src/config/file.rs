@@ -137,7 +137,7 @@ impl Reader<'_> {
         accepted: &'static str,
     ) -> Option<(String, SettingLocation)> {
         let location = self.source(key.span().start).locate(key.get_ref());
-        match text_of(value.get_ref()) {
+        match text_of(value.get_ref(), |entries| entries.join(",")) {
             Ok(text) => Some((text, location)),
             Err(reason) => {
                 self.problems.push(Problem::BadValue { location, reason, accepted });
@@ -166,7 +166,7 @@ impl Reader<'_> {
             }
             (None, _) => Problem::Unknown { location, hint: settings::hint(name, &source) },
             (Some(setting), _) if setting.scope < scope => Problem::WrongScope { location, scope: setting.scope },
-            (Some(setting), value) => match text_of(value) {
+            (Some(setting), value) => match text_of(value, |entries| setting.joined(entries)) {
                 Ok(text) => return Some(Assignment { setting, key: name.to_owned(), text, source }),
                 Err(reason) => Problem::BadValue { location, reason, accepted: setting.accepted },
             },
@@ -213,7 +213,7 @@ fn structure_hint(name: &str, scope: Scope) -> Option<String> {
 }
 
 /// Returns a TOML value as the text of an environment variable, so that all sources share their parsers.
-fn text_of(value: &DeValue<'_>) -> Result<String, String> {
+fn text_of(value: &DeValue<'_>, join: impl Fn(&[String]) -> String + Copy) -> Result<String, String> {
     match value {
         DeValue::String(text) => Ok(text.clone().into_owned()),
         DeValue::Integer(number) if number.radix() == 10 => Ok(number.as_str().to_owned()),
@@ -221,8 +221,8 @@ fn text_of(value: &DeValue<'_>) -> Result<String, String> {
         DeValue::Float(number) => Ok(number.as_str().to_owned()),
         DeValue::Boolean(yes) => Ok(yes.to_string()),
         DeValue::Array(array) => {
-            let entries: Result<Vec<_>, _> = array.iter().map(|entry| text_of(entry.get_ref())).collect();
-            Ok(entries?.join(","))
+            let entries: Result<Vec<_>, _> = array.iter().map(|entry| text_of(entry.get_ref(), join)).collect();
+            Ok(join(&entries?))
         }
         DeValue::Datetime(_) => Err("bad value: a date is not supported".to_owned()),
         DeValue::Table(_) => Err("bad value: a table is not supported".to_owned()),

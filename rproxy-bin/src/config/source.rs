@@ -179,7 +179,7 @@ impl Config {
                 let current = source.name(setting.key);
                 self.deprecations.push(format!("{} is deprecated, use {current} instead", source.locate(&key)));
             }
-            match self.set(setting, text.trim()) {
+            match self.set(setting, setting.trimmed(&text)) {
                 Ok(()) => {
                     self.value_sources.insert(setting.key, source);
                 }

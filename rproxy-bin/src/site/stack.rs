@@ -10,6 +10,7 @@ use rproxy_cache::CacheLayer;
 use rproxy_client_cert::ClientCertificateLayer;
 use rproxy_compression::CompressionLayer;
 use rproxy_forward_headers::ForwardHeadersLayer;
+use rproxy_header_rules::HeaderRulesLayer;
 use rproxy_path_filter::PathFilterLayer;
 use rproxy_rate_limit::RateLimitLayer;
 use rproxy_request_guard::{GuardBody, RequestGuardLayer};
@@ -25,6 +26,7 @@ use crate::optional_layer::OptionalLayer;
 /// The layers of one site or route, from the client to the backend.
 #[derive(Clone, Debug)]
 pub(crate) struct SiteStack {
+    pub(crate) response_rules: HeaderRulesLayer,
     pub(crate) error_response: ErrorResponseLayer,
     pub(crate) security_headers: SecurityHeadersLayer,
     pub(crate) address_filter: Option<AddressFilterLayer>,
@@ -35,6 +37,7 @@ pub(crate) struct SiteStack {
     pub(crate) forward_headers: ForwardHeadersLayer,
     pub(crate) authentication: Option<Authentication>,
     pub(crate) client_certificate: ClientCertificateLayer,
+    pub(crate) request_rules: HeaderRulesLayer,
     pub(crate) cache: Option<CacheLayer>,
     pub(crate) compression: Option<CompressionLayer>,
     pub(crate) handler: Handler,
@@ -65,6 +68,8 @@ impl SiteStack {
         R: Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + 'static,
     {
         ServiceBuilder::new()
+            // The header rules of the operator win over the fields of all layers.
+            .layer(self.response_rules.clone())
             // Error responses in the format that the client prefers. Catches panics.
             .layer(self.error_response)
             // Outside of every layer that rejects, so that error responses have these fields, too.
@@ -85,6 +90,8 @@ impl SiteStack {
             .layer(OptionalLayer(self.authentication.as_ref().map(|authentication| authentication.layer(clients))))
             // Sets the client certificate header, after spoofed ones were removed.
             .layer(self.client_certificate.clone())
+            // After spoofed fields were removed, and before the cache compares request headers.
+            .layer(self.request_rules.clone())
             // Responds to a cache hit. An empty body lets the cache repeat a request.
             .layer(OptionalLayer(self.cache.clone().map(|cache| cache.empty_body(GuardBody::<B>::default))))
             // Below the cache: a response is compressed once and served many times.

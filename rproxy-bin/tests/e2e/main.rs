@@ -35,6 +35,7 @@ mod file_servers;
 mod forwarding;
 mod guide;
 mod handover;
+mod header_rules;
 mod interim;
 mod layer_settings;
 mod migrated;

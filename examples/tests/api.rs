@@ -55,6 +55,7 @@ fn layers_and_services_are_clone_debug_send_and_sync() {
         .layer(is_a_layer(rproxy_request_guard::RequestGuardLayer::new()))
         .layer(is_a_layer(rproxy_client_cert::ClientCertificateLayer::new()))
         .layer(is_a_layer(rproxy_header_rules::HeaderRulesLayer::new()))
+        .layer(is_a_layer(rproxy_target_rules::TargetRulesLayer::new()))
         .layer(is_a_layer(RateLimitLayer::new(Quota::per_second(1))))
         .layer(is_a_layer(builder().key(ClientKey::default().ipv6_prefix(56)).build().unwrap()))
         .layer(is_a_layer(rproxy_path_filter::PathFilterLayer::new(rproxy_path_filter::PathRules::sensitive())))

@@ -77,6 +77,18 @@ fn axum_access_example_checks_addresses_passwords_and_the_authentication_service
 }
 
 #[test]
+fn axum_rules_example_redirects_rewrites_and_changes_fields() {
+    let example = Example::start(env!("CARGO_BIN_EXE_axum-rules"), &[], &[]);
+    let redirect = example.get("/blog/2024/hello?a=b", "a");
+    assert!(redirect.starts_with("HTTP/1.1 301") && redirect.contains("location: /posts/hello?a=b"), "{redirect}");
+    let rewritten = example.get("/u/ann", "a");
+    assert!(rewritten.starts_with("HTTP/1.1 200") && rewritten.ends_with("user ann\n"), "{rewritten}");
+    assert!(rewritten.contains("x-frame-options: DENY") && !rewritten.contains("x-debug"), "{rewritten}");
+    let robots = example.get("/robots.txt", "a");
+    assert!(robots.ends_with("User-agent: *\nDisallow: /private/\n"), "{robots}");
+}
+
+#[test]
 fn axum_cache_example_stores_and_purges_responses() {
     let example = Example::start(env!("CARGO_BIN_EXE_axum-cache"), &[], &[]);
     let body = |response: &str| response.split("\r\n\r\n").nth(1).unwrap().to_owned();

@@ -195,6 +195,7 @@ pub fn layers(config: &Config) -> Vec<String> {
         config.access.describe_basic_auth(),
         config.access.describe_forward_auth(),
         config.tls.describe(),
+        config.routing.describe_target_rules(),
         config.header_rules.describe_request(),
         config.cache.describe(),
         config.compression.describe(),

@@ -7,6 +7,7 @@ use std::thread;
 
 use bytes::Bytes;
 use http::header::{HOST, LOCATION};
+use http::uri::Scheme;
 use http::{Method, Request, Response, Uri};
 use http_body_util::Full;
 use rproxy_client_ip::PeerAddr;
@@ -14,6 +15,7 @@ use rproxy_core::Rejection;
 use rproxy_request_guard::GuardBody;
 use rproxy_router::{Found, request_host};
 use rproxy_server::CloseConnection;
+use rproxy_target_rules::TargetDecision;
 use tower::{ServiceExt, service_fn};
 
 use crate::ErrorChain;
@@ -87,10 +89,20 @@ fn explain_url(config: &Config, method: &Method, target: &str) -> Result<String,
         let _ = writeln!(text, "without the prefix, the path is {}", forwarded.path());
         text += &explain_path(config, forwarded.path());
     }
+    let rewritten = config.routing.target_rules().and_then(|rules| rules.rewritten(request.uri()));
+    if let Some(uri) = &rewritten {
+        let target = uri.path_and_query().map_or("/", |target| target.as_str());
+        let _ = writeln!(text, "rewritten, the target is {target}");
+        text += &explain_path(config, uri.path());
+    }
     if let Outcome::Forwarded { .. } = outcome
         && config.cache.enabled
     {
-        let served = if config.cache.paths.contains(&path) { "is served by" } else { "bypasses" };
+        let served = if config.cache.paths.contains(rewritten.as_ref().map_or(&path, |uri| uri.path())) {
+            "is served by"
+        } else {
+            "bypasses"
+        };
         let _ = writeln!(text, "the path {served} the cache");
     }
     let _ = writeln!(text, "result: {outcome}");
@@ -108,8 +120,8 @@ fn explain_url(config: &Config, method: &Method, target: &str) -> Result<String,
 enum Outcome {
     Forwarded { target: String },
     Rejected { status: u16, reason: String, closes: bool },
-    Redirected { status: u16, location: String },
-    Answered { status: u16 },
+    Redirected { status: u16, location: String, rule: Option<String> },
+    Answered { status: u16, rule: Option<String> },
 }
 
 impl std::fmt::Display for Outcome {
@@ -118,10 +130,27 @@ impl std::fmt::Display for Outcome {
             Self::Forwarded { target } => write!(f, "forwarded as {target}"),
             Self::Rejected { reason, closes: true, .. } => write!(f, "the connection is closed ({reason})"),
             Self::Rejected { status, reason, .. } => write!(f, "rejected with {status} ({reason})"),
-            Self::Redirected { status, location } => write!(f, "redirected with {status} to {location}"),
-            Self::Answered { status } => write!(f, "answered with {status}"),
+            Self::Redirected { status, location, rule } => {
+                write!(f, "redirected with {status} to {location}{}", by_rule(rule.as_deref()))
+            }
+            Self::Answered { status, rule } => write!(f, "answered with {status}{}", by_rule(rule.as_deref())),
         }
     }
+}
+
+fn by_rule(rule: Option<&str>) -> String {
+    rule.map_or_else(String::new, |rule| format!(" ({rule})"))
+}
+
+/// Returns the setting and the rule that responded.
+fn responding_rule(decision: &TargetDecision) -> Option<String> {
+    Some(match decision {
+        TargetDecision::CanonicalHost => "canonical_host".to_owned(),
+        TargetDecision::Redirect { rule } => format!("redirects: {rule}"),
+        TargetDecision::FixedResponse { rule } => format!("responses: {rule}"),
+        TargetDecision::TrailingSlash => "trailing_slash".to_owned(),
+        _ => return None,
+    })
 }
 
 /// Sends a request for the URL through the layers of the configuration, whose backends are replaced.
@@ -132,10 +161,12 @@ fn outcome(config: &Config, method: &Method, uri: &Uri) -> Result<Outcome, Strin
     let authority = uri.authority().map_or("", |authority| authority.as_str());
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     let target = uri.path_and_query().map_or("/", |target| target.as_str());
+    let scheme = uri.scheme().cloned().unwrap_or(Scheme::HTTP);
     let request = Request::builder()
         .method(method)
         .uri(if target.starts_with('/') { target.to_owned() } else { format!("/{target}") })
         .header(HOST, host)
+        .extension(scheme)
         .extension(PeerAddr(([127, 0, 0, 1], 0).into()))
         .body(Full::<Bytes>::default())
         .map_err(|error| error.to_string())?;
@@ -170,6 +201,7 @@ fn outcome(config: &Config, method: &Method, uri: &Uri) -> Result<Outcome, Strin
         Err(_) => return Err("a layer panicked".to_owned()),
     };
     let status = head.status.as_u16();
+    let rule = head.extensions.get::<TargetDecision>().and_then(responding_rule);
     let location = head.headers.get(LOCATION).and_then(|location| location.to_str().ok());
     Ok(match (head.extensions.get::<Rejection>(), location) {
         (Some(rejection), _) => Outcome::Rejected {
@@ -177,10 +209,10 @@ fn outcome(config: &Config, method: &Method, uri: &Uri) -> Result<Outcome, Strin
             reason: rejection.reason().to_owned(),
             closes: head.extensions.get::<CloseConnection>().is_some(),
         },
-        (None, Some(location)) => Outcome::Redirected { status, location: location.to_owned() },
+        (None, Some(location)) => Outcome::Redirected { status, location: location.to_owned(), rule },
         (None, None) => match forwarded.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(target) => Outcome::Forwarded { target },
-            None => Outcome::Answered { status },
+            None => Outcome::Answered { status, rule },
         },
     })
 }

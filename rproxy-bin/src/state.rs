@@ -337,6 +337,8 @@ impl Builder {
             forward_headers: self.layers.forward_headers(config),
             authentication: self.authentication(site, route, config)?,
             client_certificate: self.layers.client_certificate(config),
+            // An unknown host is rejected, not redirected.
+            target_rules: self.layers.target_rules(config).filter(|_| site != REJECTING),
             request_rules: config.header_rules.request.value().clone(),
             cache: self.layers.cache(config, self.previous.cache.as_ref()),
             compression: config.compression.layer(),

@@ -16,6 +16,7 @@ pub(crate) mod routes;
 pub(crate) mod rule_list;
 pub(crate) mod security_headers;
 pub(crate) mod shared;
+pub(crate) mod target_rules;
 pub(crate) mod tls;
 pub(crate) mod tls_name;
 pub(crate) mod upstream;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use rproxy_path_filter::{PathFilterLayer, PathRules};
+use rproxy_target_rules::TargetRulesLayer;
 
 use crate::known_rejection::KnownRejection;
 use crate::path_prefix::without_prefix;
@@ -81,8 +82,12 @@ settings! {
 }
 
 impl PathFilterSettings {
-    /// Returns the path filter of a site or route that strips `prefix` from the path.
-    pub(crate) fn layer(&self, prefix: Option<&Arc<str>>) -> Option<PathFilterLayer> {
+    /// Returns the path filter of a site or route that strips `prefix` from the path, or changes the path by `rewrites`.
+    pub(crate) fn layer(
+        &self,
+        prefix: Option<&Arc<str>>,
+        rewrites: Option<TargetRulesLayer>,
+    ) -> Option<PathFilterLayer> {
         if !self.enabled {
             return None;
         }
@@ -90,9 +95,10 @@ impl PathFilterSettings {
             .status(self.status.status())
             .reject_ambiguous(self.strict)
             .shadow(self.log_only);
-        Some(match prefix.map(Arc::clone) {
-            Some(prefix) => layer.rewrite(move |uri| without_prefix(uri, &prefix)),
-            None => layer,
+        Some(match (prefix.map(Arc::clone), rewrites) {
+            (Some(prefix), _) => layer.rewrite(move |uri| without_prefix(uri, &prefix)),
+            (None, Some(rewrites)) => layer.rewrite(move |uri| rewrites.rewritten(uri)),
+            (None, None) => layer,
         })
     }
 

@@ -15,6 +15,7 @@ use rproxy_path_filter::PathFilterLayer;
 use rproxy_rate_limit::RateLimitLayer;
 use rproxy_request_guard::{GuardBody, RequestGuardLayer};
 use rproxy_security_headers::SecurityHeadersLayer;
+use rproxy_target_rules::TargetRulesLayer;
 use rproxy_ws_passthrough::WsPassthroughLayer;
 use tower::{BoxError, Service, ServiceBuilder};
 
@@ -37,6 +38,7 @@ pub(crate) struct SiteStack {
     pub(crate) forward_headers: ForwardHeadersLayer,
     pub(crate) authentication: Option<Authentication>,
     pub(crate) client_certificate: ClientCertificateLayer,
+    pub(crate) target_rules: Option<TargetRulesLayer>,
     pub(crate) request_rules: HeaderRulesLayer,
     pub(crate) cache: Option<CacheLayer>,
     pub(crate) compression: Option<CompressionLayer>,
@@ -90,6 +92,8 @@ impl SiteStack {
             .layer(OptionalLayer(self.authentication.as_ref().map(|authentication| authentication.layer(clients))))
             // Sets the client certificate header, after spoofed ones were removed.
             .layer(self.client_certificate.clone())
+            // Redirects, rewrites and fixed responses, after the scheme is known. The path filter checks rewritten paths, too.
+            .layer(OptionalLayer(self.target_rules.clone()))
             // After spoofed fields were removed, and before the cache compares request headers.
             .layer(self.request_rules.clone())
             // Responds to a cache hit. An empty body lets the cache repeat a request.

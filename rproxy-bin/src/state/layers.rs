@@ -10,6 +10,7 @@ use rproxy_forward_headers::ForwardHeadersLayer;
 use rproxy_path_filter::PathFilterLayer;
 use rproxy_request_guard::RequestGuardLayer;
 use rproxy_security_headers::SecurityHeadersLayer;
+use rproxy_target_rules::TargetRulesLayer;
 use rproxy_ws_passthrough::WsPassthroughLayer;
 
 use crate::config::Config;
@@ -23,7 +24,8 @@ pub(super) struct Layers {
     security_headers: HashMap<usize, SecurityHeadersLayer>,
     address_filters: HashMap<usize, Option<AddressFilterLayer>>,
     guards: HashMap<usize, RequestGuardLayer>,
-    path_filters: HashMap<(usize, Option<Arc<str>>), Option<PathFilterLayer>>,
+    path_filters: HashMap<(usize, Option<Arc<str>>, Option<usize>), Option<PathFilterLayer>>,
+    target_rules: HashMap<usize, Option<TargetRulesLayer>>,
     ws_passthrough: HashMap<(usize, u8), WsPassthroughLayer>,
     forward_headers: HashMap<(usize, usize), ForwardHeadersLayer>,
     client_certificates: HashMap<usize, ClientCertificateLayer>,
@@ -38,6 +40,7 @@ impl Layers {
             address_filters: HashMap::new(),
             guards: HashMap::new(),
             path_filters: HashMap::new(),
+            target_rules: HashMap::new(),
             ws_passthrough: HashMap::new(),
             forward_headers: HashMap::new(),
             client_certificates: HashMap::new(),
@@ -62,8 +65,15 @@ impl Layers {
 
     pub(super) fn path_filter(&mut self, config: &Config) -> Option<PathFilterLayer> {
         let (settings, prefix) = (&config.path_filter, &config.routing.strip_prefix);
-        let key = (settings.id(), prefix.clone());
-        self.path_filters.entry(key).or_insert_with(|| settings.layer(prefix.as_ref())).clone()
+        let has_rewrites = !config.routing.rewrites.is_empty();
+        let rewrites = self.target_rules(config).filter(|_| has_rewrites);
+        let key = (settings.id(), prefix.clone(), has_rewrites.then(|| config.routing.id()));
+        self.path_filters.entry(key).or_insert_with(|| settings.layer(prefix.as_ref(), rewrites)).clone()
+    }
+
+    pub(super) fn target_rules(&mut self, config: &Config) -> Option<TargetRulesLayer> {
+        let settings = &config.routing;
+        self.target_rules.entry(settings.id()).or_insert_with(|| settings.target_rules()).clone()
     }
 
     pub(super) fn ws_passthrough(&mut self, config: &Config) -> WsPassthroughLayer {

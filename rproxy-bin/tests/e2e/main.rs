@@ -49,6 +49,7 @@ mod sites;
 mod spellings;
 mod spoofing;
 mod statuses;
+mod target_rules;
 mod tls;
 mod upgrades;
 mod upstreams;

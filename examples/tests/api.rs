@@ -61,6 +61,7 @@ fn layers_and_services_are_clone_debug_send_and_sync() {
         .layer(is_a_layer(rproxy_path_filter::PathFilterLayer::new(rproxy_path_filter::PathRules::sensitive())))
         .layer(is_a_layer(rproxy_ws_passthrough::WsPassthroughLayer::new()))
         .layer(is_a_layer(rproxy_cache::CacheLayer::new(rproxy_cache::CacheStore::in_memory(1 << 20))))
+        .layer(is_a_layer(rproxy_cache::DefaultLifetimeLayer::new()))
         .layer(is_a_layer(rproxy_compression::CompressionLayer::new()))
         .layer(is_a_layer(rproxy_forward_headers::ForwardHeadersLayer::new()))
         .service(Inner);

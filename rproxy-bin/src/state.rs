@@ -341,6 +341,7 @@ impl Builder {
             target_rules: self.layers.target_rules(config).filter(|_| site != REJECTING),
             request_rules: config.header_rules.request.value().clone(),
             cache: self.layers.cache(config, self.previous.cache.as_ref()),
+            default_lifetime: config.cache.ttl.value().clone(),
             compression: config.compression.layer(),
             handler,
         };

@@ -1,6 +1,7 @@
 //! The types of setting values, and the parsers for them.
 
 pub(crate) mod balance;
+pub(crate) mod cache_ttl;
 pub(crate) mod choice;
 pub(crate) mod filter;
 pub(crate) mod forward_auth;

@@ -4,11 +4,14 @@ use std::path::PathBuf;
 
 use http::HeaderName;
 use hyper::ext::Protocol;
-use rproxy_cache::{CacheLayer, CachePaths, CacheStore, QueryRules, RequestHead, SetCookiePolicy};
+use rproxy_cache::{
+    CacheLayer, CachePaths, CacheStore, DefaultLifetimeLayer, QueryRules, RequestHead, SetCookiePolicy,
+};
 use rproxy_upstream::{ProxyError, ProxyErrorKind};
 
 use crate::known_rejection::KnownRejection;
 use crate::setting::{PATHS, SWITCH, settings};
+use crate::values::cache_ttl::lifetimes;
 use crate::values::parsed::Parsed;
 use crate::values::paths;
 use crate::values::value::{ParseError, boolean, format_size, optional, path, size};
@@ -117,6 +120,17 @@ settings! {
         reload: Live,
         parse: str::parse,
         show: |s| Some(s.set_cookie.to_string()),
+    }
+
+    "cache_ttl" => ttl: Parsed<DefaultLifetimeLayer> {
+        value: "GLOB=TIME,...",
+        default: "none" => Parsed::default(),
+        help: "Adds Cache-Control: max-age to responses without caching fields, for rproxy and for browsers; not for requests with credentials",
+        accepted: "comma-separated globs with a time of at most 1y: /static/**=1y, /img/*.{png,jpg}=30d",
+        scope: Route,
+        reload: Live,
+        parse: lifetimes,
+        show: |s| (!s.ttl.is_empty()).then(|| s.ttl.text().to_owned()),
     }
 
     "cache_heuristic" => heuristic: bool {

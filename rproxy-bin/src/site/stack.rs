@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use rproxy_access::AddressFilterLayer;
-use rproxy_cache::CacheLayer;
+use rproxy_cache::{CacheLayer, DefaultLifetimeLayer};
 use rproxy_client_cert::ClientCertificateLayer;
 use rproxy_compression::CompressionLayer;
 use rproxy_forward_headers::ForwardHeadersLayer;
@@ -41,6 +41,7 @@ pub(crate) struct SiteStack {
     pub(crate) target_rules: Option<TargetRulesLayer>,
     pub(crate) request_rules: HeaderRulesLayer,
     pub(crate) cache: Option<CacheLayer>,
+    pub(crate) default_lifetime: DefaultLifetimeLayer,
     pub(crate) compression: Option<CompressionLayer>,
     pub(crate) handler: Handler,
 }
@@ -98,6 +99,8 @@ impl SiteStack {
             .layer(self.request_rules.clone())
             // Responds to a cache hit. An empty body lets the cache repeat a request.
             .layer(OptionalLayer(self.cache.clone().map(|cache| cache.empty_body(GuardBody::<B>::default))))
+            // Lifetimes for responses without caching fields, which the cache and browsers store.
+            .layer(self.default_lifetime.clone())
             // Below the cache: a response is compressed once and served many times.
             .layer(OptionalLayer(self.compression))
             // The backends, or a redirect.

@@ -24,13 +24,16 @@ pub(super) struct Layers {
     security_headers: HashMap<usize, SecurityHeadersLayer>,
     address_filters: HashMap<usize, Option<AddressFilterLayer>>,
     guards: HashMap<usize, RequestGuardLayer>,
-    path_filters: HashMap<(usize, Option<Arc<str>>, Option<usize>), Option<PathFilterLayer>>,
+    path_filters: HashMap<FilterKey, Option<PathFilterLayer>>,
     target_rules: HashMap<usize, Option<TargetRulesLayer>>,
     ws_passthrough: HashMap<(usize, u8), WsPassthroughLayer>,
     forward_headers: HashMap<(usize, usize), ForwardHeadersLayer>,
     client_certificates: HashMap<usize, ClientCertificateLayer>,
     caches: HashMap<(usize, usize, bool), CacheLayer>,
 }
+
+/// The settings that a path filter depends on: those of the filter, the prefix to strip, and those with rewrites.
+type FilterKey = (usize, Option<Arc<str>>, Option<usize>);
 
 impl Layers {
     pub(super) fn new(base: WsPassthroughLayer) -> Self {

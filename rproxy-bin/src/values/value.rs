@@ -112,7 +112,11 @@ fn whole(text: &str, most: u64) -> Result<u64, ParseError> {
 
 /// Parses a duration such as `500ms`, `2m` or `1h 30m`. A bare number is seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, ParseError> {
-    const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+    duration_up_to(text, Duration::from_secs(365 * 24 * 60 * 60))
+}
+
+/// Parses a duration of at most `longest`, which is about a year.
+pub(crate) fn duration_up_to(text: &str, longest: Duration) -> Result<Duration, ParseError> {
     let error = |reason: String| ParseError::new("duration", text, reason);
     // Long enough for any sensible duration, short enough that no sum in the parser can overflow.
     if text.len() > 20 {
@@ -124,7 +128,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, ParseError> {
         false => humantime::parse_duration(text),
     };
     match parsed {
-        Ok(duration) if duration <= LONGEST => Ok(duration),
+        Ok(duration) if duration <= longest => Ok(duration),
         Ok(_) => Err(error("longer than a year".into())),
         Err(humantime::DurationError::Empty) => Err(error("empty".into())),
         Err(humantime::DurationError::UnknownUnit { unit, .. }) => Err(error(format!("unknown unit {unit:?}"))),

@@ -23,6 +23,7 @@ mod authentication;
 mod cache_completion;
 mod cache_hits;
 mod cache_rules;
+mod cache_ttl;
 mod caching;
 mod certificates;
 mod clients;

@@ -46,7 +46,8 @@ async fn response_after(rules: &[&str], status: StatusCode, fields: &[(&str, &st
 
 #[tokio::test]
 async fn rules_apply_to_both_directions_in_their_order() {
-    let cases: [(&[&str], &[(&str, &str)], &[(&str, &str)]); 8] = [
+    type Fields = &'static [(&'static str, &'static str)];
+    let cases: [(&[&str], Fields, Fields); 8] = [
         (&["X-A: 1"], &[("x-a", "0"), ("x-a", "00")], &[("x-a", "1")]),
         (&["+X-A: 1"], &[("x-a", "0")], &[("x-a", "0"), ("x-a", "1")]),
         (&["+X-A: 1"], &[], &[("x-a", "1")]),

@@ -129,23 +129,30 @@ impl<'o, 'h> FieldWriter<'o, 'h> {
     }
 }
 
-/// Returns whether a received name is `name`, which is in lower case. Eight bytes are compared at a time.
+/// Returns whether a received name is `name`, which is in lower case. Most names are compared as two words.
 ///
 /// Both are tokens, whose bytes differ in the bit of the letter case only if they are the same letter, or `^` and `~`.
 #[inline]
 fn is_same_name(received: &[u8], name: &[u8]) -> bool {
-    let is_same = |one: &[u8; 8], other: &[u8; 8]| {
-        (u64::from_ne_bytes(*one) ^ u64::from_ne_bytes(*other)) & u64::from_ne_bytes([CASE; 8]) == 0
-    };
+    let word = |bytes: &[u8; 8]| u64::from_ne_bytes(*bytes);
+    let is_same_word = |one, other| (word(one) ^ word(other)) & u64::from_ne_bytes([CASE; 8]) == 0;
+    let is_same_rest = |one: &[u8], other: &[u8]| one.iter().zip(other).all(|(one, other)| (one ^ other) & CASE == 0);
     if received.len() != name.len() {
         return false;
     }
-    // The last word overlaps the one before it.
-    let (Some(received_end), Some(name_end)) = (received.last_chunk(), name.last_chunk()) else {
-        return received.iter().zip(name).all(|(one, other)| (one ^ other) & CASE == 0);
+    let (Some((received_start, received_rest)), Some((name_start, name_rest))) =
+        (received.split_first_chunk(), name.split_first_chunk())
+    else {
+        return is_same_rest(received, name);
     };
-    let (received_words, name_words) = (received.as_chunks().0, name.as_chunks().0);
-    is_same(received_end, name_end) && received_words.iter().zip(name_words).all(|(one, other)| is_same(one, other))
+    if !is_same_word(received_start, name_start) {
+        return false;
+    }
+    match (received.last_chunk(), name.last_chunk()) {
+        // The words cover the name; they may overlap.
+        (Some(received_end), Some(name_end)) if name_rest.len() <= 8 => is_same_word(received_end, name_end),
+        _ => is_same_rest(received_rest, name_rest),
+    }
 }
 
 /// All bits but that of the letter case.

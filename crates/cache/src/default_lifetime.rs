@@ -10,6 +10,7 @@ use std::time::Duration;
 use http::header::{CACHE_CONTROL, EXPIRES, HeaderName, PRAGMA, SET_COOKIE, VARY};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use pin_project_lite::pin_project;
+use rproxy_core::Authenticated;
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -113,7 +114,10 @@ impl<S> DefaultLifetimeService<S> {
         let path = request.uri().path();
         let is_safe = matches!(*request.method(), Method::GET | Method::HEAD);
         let (_, value) = self.lifetimes.iter().find(|(paths, _)| is_safe && paths.contains(path))?;
-        (!has_credentials(request.headers())).then(|| Lifetime { value: value.clone(), path: path.into() })
+        // RFC 9111 §3.5: a shared cache in front must not store what only authenticated clients may see.
+        let is_authenticated = request.extensions().get::<Authenticated>().is_some();
+        (!is_authenticated && !has_credentials(request.headers()))
+            .then(|| Lifetime { value: value.clone(), path: path.into() })
     }
 }
 
@@ -287,6 +291,8 @@ mod tests {
             let request = Request::get("/static/x").header(name, value).body(()).unwrap();
             assert_eq!(cache_control(request, 200, &[]).await, None, "{name}");
         }
+        let request = Request::get("/static/x").extension(Authenticated::new()).body(()).unwrap();
+        assert_eq!(cache_control(request, 200, &[]).await, None);
         for (method, expected) in [(Method::HEAD, true), (Method::POST, false), (Method::OPTIONS, false)] {
             let request = Request::builder().method(&method).uri("/static/x").body(()).unwrap();
             assert_eq!(cache_control(request, 200, &[]).await.is_some(), expected, "{method}");

@@ -39,12 +39,14 @@ impl Template {
                 if host::parse(authority.as_bytes()).is_none() {
                     return Err(format!("invalid host {authority:?}; it must be constant"));
                 }
-                (&text[..scheme.len() + 3 + length], if rest.starts_with('/') { rest } else { "/" })
+                (&text[..scheme.len() + 3 + length], rest)
             }
             _ if rest.starts_with('/') => ("", rest),
             _ => return Err("the target must begin with /, https:// or http://".into()),
         };
         let (path, query) = rest.split_once('?').map_or((rest, None), |(path, query)| (path, Some(query)));
+        // RFC 9110 §4.2.3: an empty path is equivalent to `/`.
+        let path = if path.is_empty() { "/" } else { path };
         let template = Self {
             origin: origin.to_owned(),
             path: parts(path)?,
@@ -196,6 +198,7 @@ mod tests {
             ("/a", "/b?", "/a", Some("x=1"), Some("/b")),
             ("/a", "/b?z", "/a", Some("x=1"), Some("/b?z")),
             ("/a", "https://b.example", "/a", Some("x=1"), Some("https://b.example/?x=1")),
+            ("/a", "https://b.example?y=1", "/a", Some("x=1"), Some("https://b.example/?y=1")),
             ("/a", "https://b.example:8443/c#d", "/a", None, Some("https://b.example:8443/c#d")),
             ("/**", "https://b.example/{path}", "/x/y/", None, Some("https://b.example/x/y/")),
             ("/{a}/{b}", "/{b}/{a}", "/x/y", None, Some("/y/x")),

@@ -33,6 +33,10 @@ impl Deadline {
 
     pub(crate) fn set(&mut self, at: Instant) {
         self.at = at;
+        // The timer may still have the later deadline of another wait.
+        if self.timer.deadline() > at {
+            self.timer.as_mut().reset(at);
+        }
     }
 
     /// Polls the timer of the deadline. It is ready after the deadline.
@@ -56,8 +60,36 @@ impl Deadline {
         if !self.is_waiting {
             self.is_waiting = true;
             let at = Instant::now() + timeouts.read;
-            self.at = timeouts.deadline.map_or(at, |deadline| deadline.min(at));
+            self.set(timeouts.deadline.map_or(at, |deadline| deadline.min(at)));
         }
         self.poll(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn deadline_can_move_in_both_directions() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let mut deadline = Deadline::new();
+        // Arms the timer.
+        deadline.set(after(60));
+        assert!(deadline.poll(&mut Context::from_waker(std::task::Waker::noop())).is_pending());
+        deadline.set(after(1));
+        poll_fn(|cx| deadline.poll(cx)).await;
+        assert_eq!(start.elapsed().as_secs(), 1);
+        deadline.set(after(9));
+        poll_fn(|cx| deadline.poll(cx)).await;
+        assert_eq!(start.elapsed().as_secs(), 9);
+        let timeouts = |read| Timeouts { response_head: read, read, deadline: None };
+        deadline.set(after(60));
+        assert!(deadline.poll(&mut Context::from_waker(std::task::Waker::noop())).is_pending());
+        poll_fn(|cx| deadline.poll_read_timeout(cx, &timeouts(Duration::from_secs(2)))).await;
+        assert_eq!(start.elapsed().as_secs(), 11);
     }
 }

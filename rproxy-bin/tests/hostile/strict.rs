@@ -41,7 +41,7 @@ pub(crate) fn read(stream: &mut TcpStream) -> Result<Option<SeenRequest>, String
             "connection" if matches!(value, "close" | "te" | "close, te") => names_te = value.ends_with("te"),
             "te" if value == "trailers" => has_te = true,
             // RFC 9110 §10.1.1: the only expectation.
-            "expect" if value == "100-continue" => expects_continue = true,
+            "expect" if value.eq_ignore_ascii_case("100-continue") => expects_continue = true,
             "connection" | "upgrade" | "keep-alive" | "te" | "http2-settings" | "expect" => {
                 return Err(bad("a hop-by-hop field"));
             }

@@ -37,6 +37,24 @@ use crate::state::ProcessState;
 
 /// For each setting, further settings that it needs, and a value other than the one it has then.
 const CHANGES: &[(&str, &str, &str)] = &[
+    ("allow", "", "192.0.2.0/24"),
+    ("deny", "", "192.0.2.1"),
+    ("basic_auth", "", "FOLDER/users"),
+    ("basic_auth_realm", "basic_auth = 'FOLDER/users'", "Other"),
+    ("basic_auth_user_field", "basic_auth = 'FOLDER/users'", "remote-user"),
+    ("basic_auth_remove_credentials", "basic_auth = 'FOLDER/users'", "true"),
+    ("basic_auth_failures", "basic_auth = 'FOLDER/users'", "7"),
+    ("forward_auth", "", "http://127.0.0.1:7/auth"),
+    ("forward_auth_fields", "forward_auth = 'http://127.0.0.1:7/auth'", "remote-user"),
+    ("forward_auth_timeout", "forward_auth = 'http://127.0.0.1:7/auth'", "7s"),
+    ("request_headers", "", "X-A: 1"),
+    ("response_headers", "", "X-Frame-Options: DENY"),
+    ("canonical_host", "", "www.example.org"),
+    ("redirects", "", "/1 -> /2"),
+    ("responses", "", "/1 -> 200 text/plain hi"),
+    ("trailing_slash", "", "add"),
+    ("rewrites", "", "/1 -> /2"),
+    ("cache_ttl", "", "/**=1h"),
     ("cache_enabled", "", "false"),
     ("cache_size", "", "32MiB"),
     ("cache_paths", "", "/a/**"),
@@ -219,6 +237,7 @@ impl Fixture {
             write(key, pair.serialize_pem());
             pairs.push((signed, pair));
         }
+        write("users", "alice:$2y$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW\n".to_owned());
         write("chain.pem", format!("{}{}", pairs[0].0.pem(), pairs[1].0.pem()));
         let (certificate, pair) = pairs.swap_remove(0);
         let pin = format!("sha256/{}", STANDARD.encode(Sha256::digest(pair.subject_public_key_info())));

@@ -29,6 +29,11 @@ impl Failures {
         Self { interval: window / per_minute.get(), window, recent: HashMap::new(), former: HashMap::new() }
     }
 
+    /// Returns the number of attempts that are allowed per minute.
+    pub(crate) fn per_minute(&self) -> u128 {
+        self.window.as_nanos() / self.interval.as_nanos().max(1)
+    }
+
     /// Counts an attempt as a failure, or returns the time until the next attempt is allowed.
     pub(crate) fn charge(&mut self, client: IpAddr, now: Instant) -> Result<(), Duration> {
         let client = network(client);

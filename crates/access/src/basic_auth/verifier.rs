@@ -190,7 +190,8 @@ impl Drop for Leader {
 
 impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verifier").field("users", &self.users).finish_non_exhaustive()
+        let failures = self.state().failures.per_minute();
+        f.debug_struct("Verifier").field("users", &self.users).field("failures", &failures).finish_non_exhaustive()
     }
 }
 

@@ -390,6 +390,9 @@ impl Builder {
         config: &Config,
     ) -> Result<Option<Authentication>, StackError> {
         let settings = &config.access;
+        if !settings.is_restricted() {
+            return Ok(None);
+        }
         let values = SettingValues::of(&**settings);
         let name = (site.to_owned(), route.to_owned());
         if let Some((before, values_before)) = self.previous.access.get(&name)
@@ -398,11 +401,12 @@ impl Builder {
         {
             self.changed_files.push(name.clone());
         }
-        self.access.insert(name, (settings.clone(), values.clone()));
+        self.access.insert(name, (settings.clone(), values));
         // Unknown hosts are rejected for all clients.
         if !settings.has_authentication() || site == REJECTING {
             return Ok(None);
         }
+        let values = SettingValues::of(&settings.without_addresses());
         let previous = self.authentications.get(&values).or_else(|| self.previous.authentications.get(&values));
         let authentication = match previous {
             Some(previous) => previous.clone(),

@@ -1,6 +1,6 @@
 //! Request header fields that identify the user to the backend.
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, header};
 use rproxy_core::spelling::is_spelling_of;
 
 /// The names of fields that only a layer may set.
@@ -38,6 +38,30 @@ impl FromIterator<HeaderName> for IdentityFields {
         });
         Self { names: names.collect() }
     }
+}
+
+/// Returns whether a field belongs to one connection or describes the content, so that it can be copied to no other message.
+pub(crate) fn is_connection_or_content_field(name: &HeaderName) -> bool {
+    matches!(
+        *name,
+        header::CONNECTION
+            | header::CONTENT_DISPOSITION
+            | header::CONTENT_ENCODING
+            | header::CONTENT_LANGUAGE
+            | header::CONTENT_LENGTH
+            | header::CONTENT_LOCATION
+            | header::CONTENT_RANGE
+            | header::CONTENT_TYPE
+            | header::EXPECT
+            | header::HOST
+            | header::PROXY_AUTHENTICATE
+            | header::PROXY_AUTHORIZATION
+            | header::SET_COOKIE
+            | header::TE
+            | header::TRAILER
+            | header::TRANSFER_ENCODING
+            | header::UPGRADE
+    ) || matches!(name.as_str(), "keep-alive" | "proxy-connection")
 }
 
 #[cfg(test)]

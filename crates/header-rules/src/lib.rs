@@ -62,6 +62,12 @@
 //! Removal by prefix skips these fields, and those without which the content cannot be decoded: `Content-Encoding`,
 //! `Content-Range`, `Content-Type`.
 //!
+//! # Spellings
+//!
+//! In requests, a rule that sets or removes a field also removes its other spellings, such as `X_Tenant` for `X-Tenant`: CGI,
+//! WSGI, PHP and others map these to the same variable, so that a client could send one in place of the field. A rule that
+//! appends to a field, or sets it if it is absent, removes none, because the client may send the field.
+//!
 //! # Statuses
 //!
 //! Response rules apply to all final responses: errors, redirects and 304 included. Interim responses and the 101 of an

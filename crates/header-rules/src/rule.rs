@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use http::header::Entry;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use rproxy_core::spelling::{has_prefix, is_spelling_of};
 
 use crate::error::HeaderRuleError;
 use crate::reserved;
@@ -105,6 +106,7 @@ impl HeaderRule {
     pub(crate) fn apply(&self, headers: &mut HeaderMap, direction: Direction) {
         match &self.0 {
             Action::Set(name, value) => {
+                remove_spellings(headers, name, direction);
                 let _ = headers.try_insert(name, value.clone());
             }
             Action::Append(name, value) => {
@@ -117,9 +119,27 @@ impl HeaderRule {
             }
             Action::Remove(name) => {
                 headers.remove(name);
+                remove_spellings(headers, name, direction);
             }
             Action::RemovePrefix(prefix) => remove_prefix(headers, prefix, direction),
         }
+    }
+}
+
+/// Removes the other spellings of a field of a request, such as `x_tenant` for `x-tenant`.
+///
+/// CGI, WSGI, PHP and others map these to the same variable, so a client could send one in place of the field.
+fn remove_spellings(headers: &mut HeaderMap, name: &HeaderName, direction: Direction) {
+    let is_other = |other: &HeaderName| other != name && is_spelling_of(other.as_str(), name.as_str());
+    if direction == Direction::Request {
+        remove_all(headers, is_other);
+    }
+}
+
+fn remove_all(headers: &mut HeaderMap, is_removed: impl Fn(&HeaderName) -> bool) {
+    let removed: Vec<HeaderName> = headers.keys().filter(|name| is_removed(name)).cloned().collect();
+    for name in removed {
+        headers.remove(name);
     }
 }
 
@@ -131,11 +151,11 @@ fn remove_prefix(headers: &mut HeaderMap, prefix: &str, direction: Direction) {
         };
         reason.is_some() || reserved::describes_content(name)
     };
-    let removed: Vec<HeaderName> =
-        headers.keys().filter(|name| name.as_str().starts_with(prefix) && !is_reserved(name)).cloned().collect();
-    for name in removed {
-        headers.remove(name);
-    }
+    let begins = |name: &str| match direction {
+        Direction::Request => has_prefix(name, prefix),
+        Direction::Response => name.starts_with(prefix),
+    };
+    remove_all(headers, |name| begins(name.as_str()) && !is_reserved(name));
 }
 
 impl FromStr for HeaderRule {

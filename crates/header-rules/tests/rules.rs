@@ -68,6 +68,26 @@ async fn rules_apply_to_both_directions_in_their_order() {
 }
 
 #[tokio::test]
+async fn request_rules_remove_the_other_spellings_of_a_field() {
+    let before = &[("x_tenant_id", "spoofed"), ("x.tenant-id", "spoofed"), ("xtenantid", "0")];
+    for (text, after) in [
+        ("X-Tenant-Id: 1", &[("x-tenant-id", "1"), ("xtenantid", "0")][..]),
+        ("-X-Tenant-Id", &[("xtenantid", "0")]),
+        ("-X-Tenant-*", &[("xtenantid", "0")]),
+        (
+            "?X-Other: 1",
+            &[("x_tenant_id", "spoofed"), ("x.tenant-id", "spoofed"), ("xtenantid", "0"), ("x-other", "1")],
+        ),
+    ] {
+        let layer = HeaderRulesLayer::builder().request(rule(text)).build().unwrap();
+        let (request, _) = exchange(&layer, before, Response::new(())).await;
+        assert_eq!(request, map(after), "{text}");
+    }
+    // Browsers and caches tell the fields of responses apart.
+    assert_eq!(response_after(&["-X-Tenant-Id"], StatusCode::OK, before).await, map(before));
+}
+
+#[tokio::test]
 async fn response_rules_apply_to_final_responses_only() {
     for status in [200, 204, 304, 301, 404, 429, 500, 503] {
         let status = StatusCode::from_u16(status).unwrap();

@@ -175,6 +175,11 @@ settings! {
             let file = s.basic_auth.as_ref()?;
             unreadable(file).or_else(|| Users::read(file).err().map(|error| error.to_string()))
         },
+        ["basic_auth_user_field"] => |s, _| {
+            let (file, name) = (s.basic_auth.as_ref()?, s.user_field.clone()?);
+            let builder = BasicAuthLayer::builder(Users::read(file).ok()?).user_field(name);
+            builder.build().err().map(|error| error.to_string())
+        },
         ["forward_auth_fields", "forward_auth"] => |s, _| {
             s.forward_auth_config().and_then(Result::err).map(|error| error.to_string())
         },
@@ -226,6 +231,11 @@ impl AccessSettings {
     /// Returns whether the lists of addresses have the same ranges, which can be in files.
     pub(crate) fn has_same_addresses(&self, other: &Self) -> bool {
         self.allow == other.allow && self.deny == other.deny
+    }
+
+    /// Returns the settings of the authentication, on which the lists of addresses have no effect.
+    pub(crate) fn without_addresses(&self) -> Self {
+        Self { allow: None, deny: None, ..self.clone() }
     }
 
     /// Returns whether some clients have no access.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderName, HeaderValue};
 use tower_layer::Layer;
 
@@ -13,6 +14,7 @@ use super::failures::Failures;
 use super::service::BasicAuthService;
 use super::users::Users;
 use super::verifier::Verifier;
+use crate::identity_fields::is_connection_or_content_field;
 
 /// A layer that admits only requests with the name and the password of a user (RFC 7617).
 ///
@@ -139,7 +141,8 @@ impl BasicAuthLayerBuilder {
     ///
     /// # Errors
     ///
-    /// If the realm contains other characters than printable ASCII, or the system has no random numbers.
+    /// If the realm contains other characters than printable ASCII, if the field for the user has another meaning, or if the
+    /// system has no random numbers.
     pub fn build(self) -> Result<BasicAuthLayer, BasicAuthLayerError> {
         let is_printable = self.realm.bytes().all(|byte| matches!(byte, b' '..=b'~'));
         let quoted = self.realm.replace('\\', "\\\\").replace('"', "\\\"");
@@ -147,6 +150,11 @@ impl BasicAuthLayerBuilder {
         let (true, Ok(challenge)) = (is_printable, challenge) else {
             return Err(BasicAuthLayerError::Realm(self.realm));
         };
+        let is_reserved =
+            |name: &HeaderName| is_connection_or_content_field(name) || [AUTHORIZATION, COOKIE].contains(name);
+        if let Some(name) = self.user_field.clone().filter(is_reserved) {
+            return Err(BasicAuthLayerError::UserField(name));
+        }
         let mut key = [0; 64];
         getrandom::fill(&mut key).map_err(|error| BasicAuthLayerError::Random(error.to_string()))?;
         let failures = Failures::new(self.failures_per_minute);
@@ -168,6 +176,9 @@ pub enum BasicAuthLayerError {
     /// The realm contains other characters than printable ASCII.
     #[error("bad realm {0:?}: only printable ASCII characters are allowed")]
     Realm(String),
+    /// The field for the name of the user belongs to the connection or the content, or has credentials.
+    #[error("{0} cannot hold the name of the user, because it has another meaning")]
+    UserField(HeaderName),
     /// The system has no random numbers.
     #[error("the system has no random numbers: {0}")]
     Random(String),
@@ -178,5 +189,21 @@ impl<S> Layer<S> for BasicAuthLayer {
 
     fn layer(&self, inner: S) -> Self::Service {
         BasicAuthService::new(inner, Arc::clone(&self.config))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_field_with_another_meaning_is_rejected() {
+        let users = Users::parse("alice:$2y$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW\n").unwrap();
+        for name in ["authorization", "cookie", "host", "content-length", "connection"].map(HeaderName::from_static) {
+            let error = BasicAuthLayer::builder(users.clone()).user_field(name.clone()).build().unwrap_err();
+            assert_eq!(error, BasicAuthLayerError::UserField(name));
+        }
+        let builder = BasicAuthLayer::builder(users).user_field(HeaderName::from_static("remote-user"));
+        assert!(builder.build().is_ok());
     }
 }

@@ -33,7 +33,7 @@ pub(crate) type Tag = [u8; 32];
 struct State {
     /// The right credentials of each user, by the index of the user, and the time until which they need no verification.
     verified: Vec<Option<(Tag, Instant)>>,
-    /// The verifications that have not ended, at most `max_pending`.
+    /// The verifications that have not ended: at most `max_pending`, and one for each user in `verified`.
     pending: HashMap<Tag, watch::Receiver<Option<Verdict>>>,
     failures: Failures,
 }
@@ -65,7 +65,8 @@ enum Role {
 struct Leader {
     verifier: Arc<Verifier>,
     tag: Tag,
-    client: IpAddr,
+    /// The client that was charged for the attempt, if any.
+    charged: Option<IpAddr>,
     verdict: watch::Sender<Option<Verdict>>,
     is_finished: bool,
 }
@@ -110,7 +111,7 @@ impl Verifier {
     /// Verifies credentials that are not [recalled](Self::recall), on a thread for blocking work.
     pub(crate) async fn verify(self: Arc<Self>, credentials: Credentials, tag: Tag, client: IpAddr) -> Outcome {
         loop {
-            match Self::role(&self, tag, client) {
+            match Self::role(&self, &credentials, tag, client) {
                 Role::None(outcome) => return outcome,
                 Role::Leader(leader) => return self.lead(leader, credentials).await,
                 Role::Follower(mut verdict) => {
@@ -123,21 +124,27 @@ impl Verifier {
         }
     }
 
-    fn role(this: &Arc<Self>, tag: Tag, client: IpAddr) -> Role {
+    fn role(this: &Arc<Self>, credentials: &Credentials, tag: Tag, client: IpAddr) -> Role {
         let mut state = this.state();
         if let Some(verdict) = state.pending.get(&tag) {
             return Role::Follower(verdict.clone());
         }
-        if state.pending.len() >= this.max_pending {
+        // Credentials that were right before are no guess: an attacker's attempts do not delay them. There is one for each user.
+        let index = this.users.index(credentials.user());
+        let verified = index.and_then(|index| state.verified.get(index).copied().flatten());
+        let charged = (!verified.is_some_and(|(verified, _)| verified == tag)).then_some(client);
+        if charged.is_some() && state.pending.len() >= this.max_pending {
             return Role::None(Outcome::Busy);
         }
         // Charged before the verification, so that a client cannot have more attempts at once than in sequence.
-        if let Err(wait) = state.failures.charge(client, now()) {
+        if let Some(client) = charged
+            && let Err(wait) = state.failures.charge(client, now())
+        {
             return Role::None(Outcome::TooManyFailures(wait));
         }
         let (verdict, receiver) = watch::channel(None);
         state.pending.insert(tag, receiver);
-        Role::Leader(Leader { verifier: Arc::clone(this), tag, client, verdict, is_finished: false })
+        Role::Leader(Leader { verifier: Arc::clone(this), tag, charged, verdict, is_finished: false })
     }
 
     async fn lead(&self, leader: Leader, credentials: Credentials) -> Outcome {
@@ -167,7 +174,9 @@ impl Leader {
         self.is_finished = true;
         let mut state = self.verifier.state();
         if let Some(index) = verdict {
-            state.failures.refund(self.client);
+            if let Some(client) = self.charged {
+                state.failures.refund(client);
+            }
             if let Some(verified) = state.verified.get_mut(index) {
                 *verified = Some((self.tag, now() + self.verifier.cache_time));
             }
@@ -181,9 +190,9 @@ impl Drop for Leader {
     fn drop(&mut self) {
         let mut state = self.verifier.state();
         state.pending.remove(&self.tag);
-        if !self.is_finished {
-            // Nothing was verified.
-            state.failures.refund(self.client);
+        // Nothing was verified.
+        if let Some(client) = self.charged.filter(|_| !self.is_finished) {
+            state.failures.refund(client);
         }
     }
 }
@@ -264,8 +273,12 @@ mod tests {
         let Outcome::TooManyFailures(wait) = verify(&verifier, "alice:open", CLIENT).await else { panic!() };
         assert!(wait > Duration::from_secs(15) && wait <= Duration::from_secs(20), "{wait:?}");
         assert_eq!(verify(&verifier, "alice:open", [192, 0, 2, 2]).await, Outcome::Right("alice".into()));
-        // Verified credentials are not limited.
+        // Verified credentials are not limited, nor when they must be verified again.
         assert_eq!(verify(&verifier, "alice:open", CLIENT).await, Outcome::Right("alice".into()));
+        verifier.state().verified[0].as_mut().unwrap().1 = now();
+        assert!(verifier.recall(&credentials("alice:open")).is_err());
+        assert_eq!(verify(&verifier, "alice:open", CLIENT).await, Outcome::Right("alice".into()));
+        let Outcome::TooManyFailures(_) = verify(&verifier, "alice:other", CLIENT).await else { panic!() };
     }
 
     #[tokio::test]

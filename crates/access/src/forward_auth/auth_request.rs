@@ -8,7 +8,8 @@ use http_body_util::Empty;
 use rproxy_client_ip::ClientIp;
 use rproxy_core::spelling::{has_prefix, is_spelling_of};
 
-use super::config::{Config, is_connection_or_content_field};
+use super::config::Config;
+use crate::identity_fields::is_connection_or_content_field;
 
 /// The request has no [`ClientIp`], which the authentication service needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

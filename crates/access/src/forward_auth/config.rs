@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{self, HeaderName, HeaderValue};
+use http::header::{HeaderName, HeaderValue};
 use http::uri::Scheme;
 use http::{Uri, uri};
 
-use crate::identity_fields::IdentityFields;
+use crate::identity_fields::{IdentityFields, is_connection_or_content_field};
 
 /// The configuration of a [`ForwardAuthLayer`](crate::ForwardAuthLayer).
 ///
@@ -136,30 +136,6 @@ impl ForwardAuthConfigBuilder {
         };
         Ok(ForwardAuthConfig { shared: Arc::new(shared) })
     }
-}
-
-/// Returns whether a field belongs to one connection or describes the content, so that it can be copied to no other message.
-pub(crate) fn is_connection_or_content_field(name: &HeaderName) -> bool {
-    matches!(
-        *name,
-        header::CONNECTION
-            | header::CONTENT_DISPOSITION
-            | header::CONTENT_ENCODING
-            | header::CONTENT_LANGUAGE
-            | header::CONTENT_LENGTH
-            | header::CONTENT_LOCATION
-            | header::CONTENT_RANGE
-            | header::CONTENT_TYPE
-            | header::EXPECT
-            | header::HOST
-            | header::PROXY_AUTHENTICATE
-            | header::PROXY_AUTHORIZATION
-            | header::SET_COOKIE
-            | header::TE
-            | header::TRAILER
-            | header::TRANSFER_ENCODING
-            | header::UPGRADE
-    ) || matches!(name.as_str(), "keep-alive" | "proxy-connection")
 }
 
 /// The error for a configuration that forward auth cannot use.

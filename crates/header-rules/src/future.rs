@@ -8,7 +8,8 @@ use std::task::{Context, Poll};
 use http::Response;
 use pin_project_lite::pin_project;
 
-use crate::rule::{Direction, HeaderRule};
+use crate::layer::Rules;
+use crate::rule::Direction;
 
 pin_project! {
     /// The response future of [`HeaderRulesService`](crate::HeaderRulesService).
@@ -17,12 +18,12 @@ pin_project! {
     pub struct ResponseFuture<F> {
         #[pin]
         inner: F,
-        rules: Option<Arc<[HeaderRule]>>,
+        rules: Option<Arc<Rules>>,
     }
 }
 
 impl<F> ResponseFuture<F> {
-    pub(crate) fn new(inner: F, rules: Option<Arc<[HeaderRule]>>) -> Self {
+    pub(crate) fn new(inner: F, rules: Option<Arc<Rules>>) -> Self {
         Self { inner, rules }
     }
 }
@@ -39,7 +40,7 @@ where
         if let (Poll::Ready(Ok(response)), Some(rules)) = (&mut polled, this.rules)
             && !response.status().is_informational()
         {
-            rules.iter().for_each(|rule| rule.apply(response.headers_mut(), Direction::Response));
+            rules.response.iter().for_each(|rule| rule.apply(response.headers_mut(), Direction::Response));
         }
         polled
     }

@@ -23,8 +23,15 @@ use crate::service::HeaderRulesService;
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct HeaderRulesLayer {
-    request: Option<Arc<[HeaderRule]>>,
-    response: Option<Arc<[HeaderRule]>>,
+    /// `None` without rules, so that a service without rules is as small as possible.
+    rules: Option<Arc<Rules>>,
+}
+
+/// The rules that a layer shares with its services.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    pub(crate) request: Box<[HeaderRule]>,
+    pub(crate) response: Box<[HeaderRule]>,
 }
 
 impl HeaderRulesLayer {
@@ -35,8 +42,9 @@ impl HeaderRulesLayer {
 
     /// Creates a layer with checked rules.
     pub(crate) fn from_rules(request: Vec<HeaderRule>, response: Vec<HeaderRule>) -> Self {
-        let shared = |rules: Vec<HeaderRule>| (!rules.is_empty()).then(|| rules.into());
-        Self { request: shared(request), response: shared(response) }
+        let is_empty = request.is_empty() && response.is_empty();
+        let rules = || Arc::new(Rules { request: request.into(), response: response.into() });
+        Self { rules: (!is_empty).then(rules) }
     }
 }
 
@@ -44,6 +52,6 @@ impl<S> Layer<S> for HeaderRulesLayer {
     type Service = HeaderRulesService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        HeaderRulesService::new(inner, self.request.clone(), self.response.clone())
+        HeaderRulesService::new(inner, self.rules.clone())
     }
 }

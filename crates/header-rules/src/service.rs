@@ -7,19 +7,19 @@ use http::{Request, Response};
 use tower_service::Service;
 
 use crate::future::ResponseFuture;
-use crate::rule::{Direction, HeaderRule};
+use crate::layer::Rules;
+use crate::rule::Direction;
 
 /// A service that changes header fields by rules, see [`HeaderRulesLayer`](crate::HeaderRulesLayer).
 #[derive(Clone, Debug)]
 pub struct HeaderRulesService<S> {
     inner: S,
-    request: Option<Arc<[HeaderRule]>>,
-    response: Option<Arc<[HeaderRule]>>,
+    rules: Option<Arc<Rules>>,
 }
 
 impl<S> HeaderRulesService<S> {
-    pub(crate) fn new(inner: S, request: Option<Arc<[HeaderRule]>>, response: Option<Arc<[HeaderRule]>>) -> Self {
-        Self { inner, request, response }
+    pub(crate) fn new(inner: S, rules: Option<Arc<Rules>>) -> Self {
+        Self { inner, rules }
     }
 
     /// Returns a reference to the inner service.
@@ -51,9 +51,9 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        for rule in self.request.iter().flat_map(|rules| rules.iter()) {
+        for rule in self.rules.iter().flat_map(|rules| &rules.request) {
             rule.apply(request.headers_mut(), Direction::Request);
         }
-        ResponseFuture::new(self.inner.call(request), self.response.clone())
+        ResponseFuture::new(self.inner.call(request), self.rules.clone())
     }
 }

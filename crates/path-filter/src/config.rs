@@ -5,8 +5,11 @@ use std::sync::Arc;
 
 use http::{StatusCode, Uri};
 
+use crate::rules::PathRules;
+
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
+    pub(crate) rules: PathRules,
     pub(crate) status: StatusCode,
     pub(crate) shadow: bool,
     pub(crate) reject_ambiguous: bool,

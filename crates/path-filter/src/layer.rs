@@ -22,22 +22,21 @@ use crate::service::PathFilterService;
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct PathFilterLayer {
-    rules: PathRules,
-    config: Config,
+    config: Arc<Config>,
 }
 
 impl PathFilterLayer {
     /// Creates a layer that rejects requests for paths that `rules` block.
     pub fn new(rules: PathRules) -> Self {
-        let config = Config { status: StatusCode::NOT_FOUND, shadow: false, reject_ambiguous: false, rewrite: None };
-        Self { rules, config }
+        let status = StatusCode::NOT_FOUND;
+        Self { config: Arc::new(Config { rules, status, shadow: false, reject_ambiguous: false, rewrite: None }) }
     }
 
     /// Sets the status of responses to requests for blocked paths; default 404.
     ///
     /// A 404 does not reveal that a rule exists.
     pub fn status(mut self, status: StatusCode) -> Self {
-        self.config.status = status;
+        Arc::make_mut(&mut self.config).status = status;
         self
     }
 
@@ -46,7 +45,7 @@ impl PathFilterLayer {
     /// A request that would have been rejected has
     /// [`PathFilterDecision::WouldBlock`](crate::PathFilterDecision::WouldBlock) in its response.
     pub fn shadow(mut self, shadow: bool) -> Self {
-        self.config.shadow = shadow;
+        Arc::make_mut(&mut self.config).shadow = shadow;
         self
     }
 
@@ -55,7 +54,7 @@ impl PathFilterLayer {
     /// A path is ambiguous if servers may resolve it to different paths. Such a path contains `%2F`, `//`, dot segments or
     /// `;` parameters, for example. Some applications use them, such as package registries in names of packages.
     pub fn reject_ambiguous(mut self, reject: bool) -> Self {
-        self.config.reject_ambiguous = reject;
+        Arc::make_mut(&mut self.config).reject_ambiguous = reject;
         self
     }
 
@@ -75,7 +74,7 @@ impl PathFilterLayer {
     /// # let _ = layer;
     /// ```
     pub fn rewrite(mut self, rewrite: impl Fn(&Uri) -> Option<Uri> + Send + Sync + 'static) -> Self {
-        self.config.rewrite = Some(Rewrite(Arc::new(rewrite)));
+        Arc::make_mut(&mut self.config).rewrite = Some(Rewrite(Arc::new(rewrite)));
         self
     }
 }
@@ -84,6 +83,6 @@ impl<S> Layer<S> for PathFilterLayer {
     type Service = PathFilterService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        PathFilterService::new(inner, self.rules.clone(), self.config.clone())
+        PathFilterService::new(inner, Arc::clone(&self.config))
     }
 }

@@ -10,7 +10,6 @@ use tower_service::Service;
 use crate::config::Config;
 use crate::future::{ResponseBody, ResponseFuture};
 use crate::original_uri::original_uri;
-use crate::rules::PathRules;
 
 /// A service that rejects requests for blocked paths.
 ///
@@ -18,13 +17,12 @@ use crate::rules::PathRules;
 #[derive(Clone, Debug)]
 pub struct PathFilterService<S> {
     inner: S,
-    rules: PathRules,
-    config: Config,
+    config: Arc<Config>,
 }
 
 impl<S> PathFilterService<S> {
-    pub(crate) fn new(inner: S, rules: PathRules, config: Config) -> Self {
-        Self { inner, rules, config }
+    pub(crate) fn new(inner: S, config: Arc<Config>) -> Self {
+        Self { inner, config }
     }
 
     /// Returns the rule that blocks `uri`, before or after the rewrite, and the status of the response.
@@ -37,7 +35,7 @@ impl<S> PathFilterService<S> {
     }
 
     fn rejection_of_path(&self, path: &str) -> Option<(Arc<str>, StatusCode)> {
-        if let Some(rule) = self.rules.blocking_rule(path) {
+        if let Some(rule) = self.config.rules.blocking_rule(path) {
             return Some((rule, self.config.status));
         }
         let is_rejected = self.config.reject_ambiguous && is_ambiguous(path.as_bytes());

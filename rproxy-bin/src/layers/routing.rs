@@ -6,10 +6,11 @@ use rproxy_target_rules::{FixedResponse, Redirect, Rewrite, TargetRulesLayer, Tr
 
 use crate::known_rejection::KnownRejection;
 use crate::setting::settings;
-use crate::values::parsed::Parsed;
 use crate::values::redirect::RedirectTarget;
 use crate::values::routes::RouteList;
-use crate::values::target_rules::{canonical_host, target_rules, trailing_slash, trailing_slash_text};
+use crate::values::target_rules::{
+    canonical_host, target_rules, target_rules_text, trailing_slash, trailing_slash_text,
+};
 use crate::values::value::{ParseError, optional};
 
 /// The rejections of requests without a site or route.
@@ -56,26 +57,26 @@ settings! {
         show: |s| s.canonical_host.clone(),
     }
 
-    "redirects" => redirects: Parsed<Vec<Redirect>> {
+    "redirects" => redirects: Box<[Redirect]> {
         value: "LINE,...",
-        default: "none" => Parsed::default(),
+        default: "none" => Box::default(),
         help: "Redirects paths by patterns; the first rule that matches applies. The status is 302 for GET and HEAD, otherwise 307, unless the rule has one",
         accepted: "PATTERN -> TARGET, then permanent or a status: /old/** -> https://example.org/{path} permanent; one per line, or separated by commas",
         scope: Route,
         reload: Live,
         parse: target_rules,
-        show: |s| shown(&s.redirects),
+        show: |s| target_rules_text(&s.redirects),
     }
 
-    "responses" => responses: Parsed<Vec<FixedResponse>> {
+    "responses" => responses: Box<[FixedResponse]> {
         value: "LINE,...",
-        default: "none" => Parsed::default(),
+        default: "none" => Box::default(),
         help: "Responds to paths with constant content, without a backend",
         accepted: "PATTERN -> STATUS, then a content type and the content with \\n as line end: /robots.txt -> 200 text/plain User-agent: *; one per line, or separated by commas",
         scope: Route,
         reload: Live,
         parse: target_rules,
-        show: |s| shown(&s.responses),
+        show: |s| target_rules_text(&s.responses),
     }
 
     "trailing_slash" => trailing_slash: TrailingSlash {
@@ -89,15 +90,15 @@ settings! {
         show: |s| Some(trailing_slash_text(s.trailing_slash).to_owned()),
     }
 
-    "rewrites" => rewrites: Parsed<Vec<Rewrite>> {
+    "rewrites" => rewrites: Box<[Rewrite]> {
         value: "LINE,...",
-        default: "none" => Parsed::default(),
+        default: "none" => Box::default(),
         help: "Changes the path that the cache and the backend receive, by patterns; the first rule that matches applies",
         accepted: "PATTERN -> PATH: /user/{id} -> /profile.php?id={id}; one per line, or separated by commas",
         scope: Route,
         reload: Live,
         parse: target_rules,
-        show: |s| shown(&s.rewrites),
+        show: |s| target_rules_text(&s.rewrites),
     }
 
     "strip_prefix" => strip_prefix: Option<Arc<str>> {
@@ -124,10 +125,6 @@ settings! {
             (s.redirect.is_some() && !s.rewrites.is_empty()).then(|| "redirect responds to every request".to_owned())
         },
     }
-}
-
-fn shown<T>(rules: &Parsed<Vec<T>>) -> Option<String> {
-    (!rules.is_empty()).then(|| rules.text().to_owned())
 }
 
 impl RoutingSettings {

@@ -8,8 +8,7 @@ use std::task::{Context, Poll};
 use http::Response;
 use pin_project_lite::pin_project;
 
-use crate::layer::Rules;
-use crate::rule::Direction;
+use crate::rule::{Direction, Rules};
 
 pin_project! {
     /// The response future of [`HeaderRulesService`](crate::HeaderRulesService).

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tower_layer::Layer;
 
-use crate::rule::HeaderRule;
+use crate::rule::{HeaderRule, Rules};
 use crate::service::HeaderRulesService;
 
 /// A layer that changes header fields of requests and responses by rules.
@@ -25,13 +25,6 @@ use crate::service::HeaderRulesService;
 pub struct HeaderRulesLayer {
     /// `None` without rules, so that a service without rules is as small as possible.
     rules: Option<Arc<Rules>>,
-}
-
-/// The rules that a layer shares with its services.
-#[derive(Debug)]
-pub(crate) struct Rules {
-    pub(crate) request: Box<[HeaderRule]>,
-    pub(crate) response: Box<[HeaderRule]>,
 }
 
 impl HeaderRulesLayer {

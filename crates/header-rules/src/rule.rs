@@ -37,6 +37,13 @@ enum Action {
     RemovePrefix(Arc<str>),
 }
 
+/// The rules that a layer shares with its services.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    pub(crate) request: Box<[HeaderRule]>,
+    pub(crate) response: Box<[HeaderRule]>,
+}
+
 /// The direction of a message, which determines the fields that rules cannot change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {

@@ -7,8 +7,7 @@ use http::{Request, Response};
 use tower_service::Service;
 
 use crate::future::ResponseFuture;
-use crate::layer::Rules;
-use crate::rule::Direction;
+use crate::rule::{Direction, Rules};
 
 /// A service that changes header fields by rules, see [`HeaderRulesLayer`](crate::HeaderRulesLayer).
 #[derive(Clone, Debug)]

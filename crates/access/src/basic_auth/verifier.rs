@@ -132,7 +132,7 @@ impl Verifier {
         // Credentials that were right before are no guess: an attacker's attempts do not delay them. There is one for each user.
         let index = this.users.index(credentials.user());
         let verified = index.and_then(|index| state.verified.get(index).copied().flatten());
-        let charged = (!verified.is_some_and(|(verified, _)| verified == tag)).then_some(client);
+        let charged = verified.is_none_or(|(verified, _)| verified != tag).then_some(client);
         if charged.is_some() && state.pending.len() >= this.max_pending {
             return Role::None(Outcome::Busy);
         }

@@ -48,7 +48,7 @@ pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
 }
 
 /// Whether `Connection` lists the name of a header field (RFC 9110 §7.6.1).
-fn is_connection_option(name: &HeaderName, headers: &HeaderMap) -> bool {
+pub(crate) fn is_connection_option(name: &HeaderName, headers: &HeaderMap) -> bool {
     let mut values = headers.get_all(header::CONNECTION).iter();
     values.any(|value| {
         value

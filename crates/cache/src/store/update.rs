@@ -6,7 +6,7 @@ use http::header;
 use crate::cache_status::CACHE_STATUS;
 use crate::clock::Timestamp;
 use crate::policy::storability::{NotStorable, StorageRequest, StorageTerms};
-use crate::policy::stored_fields::is_hop_by_hop;
+use crate::policy::stored_fields::{is_connection_option, is_hop_by_hop};
 use crate::policy::tags::Tags;
 use crate::policy::validators::is_weak;
 use crate::store::stored_response::StoredResponse;
@@ -31,7 +31,7 @@ impl StoredResponse {
                 || *name == header::SET_COOKIE
                 || (*name == header::ETAG
                     && self.validators.etag.as_ref().is_some_and(|etag| is_weak(etag.as_bytes())));
-            if is_kept || is_hop_by_hop(name) {
+            if is_kept || is_hop_by_hop(name) || is_connection_option(name, update) {
                 continue;
             }
             merged.remove(name);
@@ -127,6 +127,19 @@ mod tests {
         }
         assert!(!head.contains_key("connection"));
         assert_eq!(updated.body(), "hello");
+    }
+
+    #[test]
+    fn fields_that_connection_lists_are_not_merged() {
+        // RFC 9110 §7.6.1: such a field is only for the recipient of this message.
+        let stored = stored(&[("cache-control", "max-age=1"), ("etag", "\"a\""), ("x-a", "stored")]);
+        let update =
+            map(&[("connection", "X-A, close"), ("connection", "x-b"), ("x-a", "1"), ("x-b", "2"), ("x-c", "3")]);
+        let no_fields = HeaderMap::new();
+        let (updated, _) = stored.updated(request(&no_fields), &update, at(NOW));
+        let head = updated.response_headers(0, Member::hit());
+        assert_eq!((&head["x-a"], &head["x-c"]), (&"stored".parse().unwrap(), &"3".parse().unwrap()));
+        assert!(!head.contains_key("x-b") && !head.contains_key("connection"));
     }
 
     #[test]

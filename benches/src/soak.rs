@@ -133,6 +133,8 @@ impl Proxy {
             // Small, so that the cache evicts after some minutes.
             ("RPROXY_CACHE_SIZE", "4MiB".to_owned()),
             ("RPROXY_CACHE_PATHS", "/static/**".to_owned()),
+            ("RPROXY_RATE_LIMIT", clients::RATE.to_string()),
+            ("RPROXY_RATE_BURST", clients::BURST.to_string()),
             ("RPROXY_IDLE_TIMEOUT", format!("{}s", clients::IDLE_TIMEOUT.as_secs())),
         ]);
         if let Some(authority) = tls {

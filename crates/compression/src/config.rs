@@ -8,10 +8,16 @@ use crate::encoder_limit::{self, EncoderLimit};
 pub(crate) struct Config {
     pub(crate) codings: CodingSet,
     pub(crate) min_size: u64,
+    /// Whether to compress responses that can contain data of one user.
+    pub(crate) compresses_private: bool,
     pub(crate) encoder_limit: &'static EncoderLimit,
 }
 
 impl Config {
-    pub(crate) const DEFAULT: Self =
-        Self { codings: CodingSet::ALL, min_size: 256, encoder_limit: &encoder_limit::DEFAULT };
+    pub(crate) const DEFAULT: Self = Self {
+        codings: CodingSet::ALL,
+        min_size: 256,
+        compresses_private: true,
+        encoder_limit: &encoder_limit::DEFAULT,
+    };
 }

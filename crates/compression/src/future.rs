@@ -11,6 +11,7 @@ use pin_project_lite::pin_project;
 use crate::body::ResponseBody;
 use crate::config::Config;
 use crate::entity_tag::Variant;
+use crate::private::is_private;
 use crate::request::RequestContext;
 use crate::response::{Facts, describe_coded, describe_without_content, has_whole_content, set_tag, vary};
 
@@ -51,14 +52,16 @@ where
         let facts = Facts::of(response.headers(), min_size, is_small);
         if facts.is_compressible && has_content {
             vary(response.headers_mut());
+            let is_excluded = !this.config.compresses_private && is_private(request.credentials, response.headers());
+            let coding = request.coding.filter(|_| !is_excluded);
             // RFC 9110 §9.3.2: a response to HEAD has the fields of one to GET.
             if request.is_head
-                && let Some(coding) = request.coding
+                && let Some(coding) = coding
             {
                 describe_coded(response.headers_mut(), coding);
                 return Poll::Ready(Ok(response.map(ResponseBody::head)));
             }
-            if let Some(coding) = request.coding
+            if let Some(coding) = coding
                 && let Some(permit) = this.config.encoder_limit.acquire()
             {
                 describe_coded(response.headers_mut(), coding);

@@ -3,7 +3,8 @@
 use http::header::{ACCEPT_ENCODING, IF_MATCH, IF_NONE_MATCH, IF_RANGE, RANGE};
 use http::{HeaderName, HeaderValue, Method, Request};
 
-use crate::coding::{Coding, CodingSet};
+use crate::coding::Coding;
+use crate::config::Config;
 use crate::entity_tag::{self, StrongTag, Variant};
 use crate::request::RequestContext;
 
@@ -29,7 +30,7 @@ pub fn conditions(bytes: &[u8]) {
             }
         }
         let before = request.headers().clone();
-        let context = RequestContext::prepare(&mut request, CodingSet::ALL);
+        let context = RequestContext::prepare(&mut request, Config::DEFAULT);
         assert!(codings.is_some() || context.coding.is_none());
         let count = |headers: &http::HeaderMap, name: &HeaderName| {
             let lists = headers.get_all(name).iter().map(HeaderValue::as_bytes);

@@ -44,6 +44,15 @@ impl CompressionLayer {
         self
     }
 
+    /// Sets whether the layer compresses private responses. On by default.
+    ///
+    /// Off, it protects against [BREACH](crate#breach): an observer of the connection who controls a part of a response can
+    /// find out a secret in the rest of it by the compressed size.
+    pub const fn private(mut self, is_compressed: bool) -> Self {
+        self.config.compresses_private = is_compressed;
+        self
+    }
+
     /// Sets the limit on concurrent compressions.
     ///
     /// By default, all layers of the process share a limit of 64.

@@ -77,6 +77,22 @@
 //! `Content-Digest` and `Repr-Digest` (RFC 9530), `Digest` (RFC 3230) and `Content-MD5`. The digests are removed from its
 //! trailers and from `Trailer`, too.
 //!
+//! # BREACH
+//!
+//! A compressed response discloses by its size whether a part of it repeats another. If a page repeats a text of the request,
+//! and contains a secret such as a CSRF token, someone who can make a browser send requests and observe the connection can
+//! find out the secret ([BREACH](https://www.breachattack.com)). TLS does not hide the size.
+//!
+//! [`private(false)`](CompressionLayer::private) excludes private responses from compression. A response is private if one of
+//! these conditions is met:
+//!
+//! - It has `Set-Cookie`, `Cache-Control: private` or `no-store`, or `Cookie`, `Authorization` or `*` in `Vary`.
+//! - The request has a `Cookie`, and `Cache-Control` has none of `public`, `immutable`, `s-maxage` and `max-age` above zero.
+//! - The request has `Authorization`, or another layer has inserted `rproxy_core::Authenticated`, and `Cache-Control` has none
+//!   of `public`, `immutable` and `s-maxage` above zero.
+//!
+//! Most style sheets and scripts are thus still compressed, because servers send them with a lifetime.
+//!
 //! # Order
 //!
 //! Place the layer inside of a cache, so that a body is compressed once and served many times. The cache stores each
@@ -108,6 +124,7 @@ mod future;
 pub mod fuzz;
 mod layer;
 mod media_type;
+mod private;
 mod request;
 mod response;
 mod service;

@@ -3,8 +3,10 @@
 use http::header::{ACCEPT_ENCODING, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 
-use crate::coding::{Coding, CodingSet, Preferences};
+use crate::coding::{Coding, Preferences};
+use crate::config::Config;
 use crate::entity_tag::{self, StrongTag, Variant};
+use crate::private::Credentials;
 
 /// Properties of a request that determine whether and how its response is compressed.
 #[derive(Debug)]
@@ -12,6 +14,8 @@ pub(crate) struct RequestContext {
     /// The content coding that the client prefers, or `None` for no compression.
     pub(crate) coding: Option<Coding>,
     pub(crate) is_head: bool,
+    /// The credentials of the request, if they matter.
+    pub(crate) credentials: Credentials,
     /// Whether `If-None-Match` lists entity tags, as opposed to `*`.
     pub(crate) has_tags: bool,
     pub(crate) named: NamedVariants,
@@ -19,7 +23,7 @@ pub(crate) struct RequestContext {
 
 impl RequestContext {
     /// Selects the content coding, and replaces entity tags of variants in conditions with the inner service's tags.
-    pub(crate) fn prepare<B>(request: &mut Request<B>, enabled: CodingSet) -> Self {
+    pub(crate) fn prepare<B>(request: &mut Request<B>, config: Config) -> Self {
         let mut preferences = Preferences::default();
         let (mut accepts, mut is_conditional, mut has_tags, mut has_variants) = (false, false, false, false);
         // One pass over the names is faster than a lookup of each field, since most requests have at most one of them.
@@ -37,13 +41,14 @@ impl RequestContext {
                 .into_iter()
                 .any(|name| lines(&name).any(|line| names_variant(&name, line)));
         }
-        let coding = preferences.preferred(enabled);
+        let coding = preferences.preferred(config.codings);
         let mut named = NamedVariants::default();
         if has_variants {
             let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
             named = restore_conditions(request.headers_mut(), coding, is_read);
         }
-        Self { coding, is_head: *request.method() == Method::HEAD, has_tags, named }
+        let credentials = if config.compresses_private { Credentials::None } else { Credentials::of(request) };
+        Self { coding, is_head: *request.method() == Method::HEAD, credentials, has_tags, named }
     }
 }
 

@@ -54,7 +54,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        let context = RequestContext::prepare(&mut request, self.config.codings);
+        let context = RequestContext::prepare(&mut request, self.config);
         ResponseFuture::new(self.inner.call(request), context, self.config)
     }
 }

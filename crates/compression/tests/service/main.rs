@@ -13,6 +13,7 @@ use tower::{Layer, ServiceExt, service_fn};
 mod encoders;
 mod entity_tags;
 mod head;
+mod private;
 mod selection;
 mod stale_fields;
 
@@ -49,8 +50,17 @@ fn append(headers: &mut HeaderMap, fields: &[Field<'_>]) {
 
 /// Sends a request through the compression layer to an application that returns this response.
 async fn exchange(request: Request<()>, response: Response<Full<Bytes>>) -> Response<Bytes> {
+    exchange_with(CompressionLayer::new(), request, response).await
+}
+
+/// Like [`exchange`], through this layer.
+async fn exchange_with(
+    layer: CompressionLayer,
+    request: Request<()>,
+    response: Response<Full<Bytes>>,
+) -> Response<Bytes> {
     let inner = service_fn(move |_: Request<()>| ready(Ok::<_, Infallible>(response.clone())));
-    let response = CompressionLayer::new().layer(inner).oneshot(request).await.unwrap();
+    let response = layer.layer(inner).oneshot(request).await.unwrap();
     let (head, body) = response.into_parts();
     Response::from_parts(head, body.collect().await.unwrap().to_bytes())
 }

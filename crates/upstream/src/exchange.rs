@@ -88,7 +88,6 @@ struct AttemptState {
 enum Hold {
     Unstarted,
     Until(Instant),
-    Never,
 }
 
 impl AttemptState {
@@ -101,8 +100,6 @@ impl AttemptState {
         self.error = Some(error.at(&pools.backend.name));
         self.failed_backends.push(pools.index);
         if was_sent {
-            // A backend received the request, so it does not wait for one.
-            self.hold = Hold::Never;
             let may_retry = upstream.settings.budget.record_failure() && self.sent_attempts < upstream.settings.retries;
             self.sent_attempts += 1;
             return is_retryable && may_retry;
@@ -114,7 +111,6 @@ impl AttemptState {
     async fn wait_for_backend<B: Body + 'static>(&mut self, upstream: &UpstreamState<B>) -> bool {
         let settings = &*upstream.settings;
         let until = match self.hold {
-            Hold::Never => return false,
             Hold::Unstarted => Instant::now() + settings.hold,
             Hold::Until(until) => until,
         };

@@ -167,7 +167,9 @@ where
 pub fn may_run_proxy(args: &[OsString]) -> bool {
     const OTHERS: [&str; 11] =
         [EXPLAIN, TRUST, REFERENCE, COMPLETIONS, MANUAL, HELP, "--check", "--help", "-h", "--version", "-V"];
-    !args.iter().skip(1).any(|argument| OTHERS.iter().any(|other| argument == other))
+    // The arguments after `--` are those of an application.
+    let mut own = args.iter().skip(1).take_while(|argument| *argument != "--");
+    !own.any(|argument| OTHERS.iter().any(|other| argument == other))
 }
 
 /// Adds the command line that a user of another server probably means to a usage error.
@@ -211,6 +213,7 @@ const MANUAL: &str = "man";
 const HELP: &str = "help";
 const ALL: &str = "all";
 const TOPIC: &str = "topic";
+const APPLICATION: &str = "application";
 const CONFIG: &str = "config";
 const CHECK: &str = "check";
 const QUIET: &str = "quiet";
@@ -233,6 +236,12 @@ fn sources(matches: &ArgMatches, env: Vec<(OsString, OsString)>) -> Sources {
     let mut sources = Sources::new().env(env);
     if let Some(path) = matches.get_one::<OsString>(CONFIG) {
         sources = sources.file(path);
+    }
+    // Only the command that runs the proxy has this argument.
+    let application = matches.try_get_many::<String>(APPLICATION).ok().flatten();
+    if let Some(words) = application {
+        // No argument of a process contains NUL, which alone cannot be quoted.
+        sources = sources.set("command", shlex::try_join(words.map(String::as_str)).unwrap_or_default());
     }
     let former = RENAMED.iter().map(|(former, _)| *former);
     for key in former.chain(settings().map(|setting| setting.key)) {
@@ -274,6 +283,9 @@ fn full_command() -> clap::Command {
         .global(true)
         .requires(CHECK)
         .help("With --check, prints only problems");
+    let application = Arg::new(APPLICATION).value_name("COMMAND").last(true).num_args(1..).help(
+        "Starts this application, which listens on the port in PORT (that of the upstream), and stops it with rproxy",
+    );
     clap::Command::new("rproxy")
         .version(env!("CARGO_PKG_VERSION"))
         .about("A reverse proxy built from tower layers. Without arguments, it is configured by the environment.")
@@ -285,7 +297,7 @@ fn full_command() -> clap::Command {
         .next_line_help(true)
         .subcommand_precedence_over_arg(true)
         .disable_help_subcommand(true)
-        .args([config, check, quiet])
+        .args([config, check, quiet, application])
         .args(settings().map(argument))
         .args(RENAMED.iter().filter_map(|(former, _)| former_argument(former)))
         .subcommand(

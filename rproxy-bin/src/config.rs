@@ -40,9 +40,10 @@ use rproxy_server::ListenAddr;
 
 use self::source::ValueSources;
 use crate::layers::{
-    AccessSettings, CacheSettings, ClientIpSettings, CompressionSettings, ForwardHeadersSettings, HeaderRulesSettings,
-    LimitSettings, ListenerSettings, ObserveSettings, PathFilterSettings, ProcessSettings, RateLimitSettings,
-    RequestGuardSettings, RoutingSettings, SecurityHeadersSettings, TlsSettings, UpstreamSettings, WebSocketSettings,
+    AccessSettings, ApplicationSettings, CacheSettings, ClientIpSettings, CompressionSettings, ForwardHeadersSettings,
+    HeaderRulesSettings, LimitSettings, ListenerSettings, ObserveSettings, PathFilterSettings, ProcessSettings,
+    RateLimitSettings, RequestGuardSettings, RoutingSettings, SecurityHeadersSettings, TlsSettings, UpstreamSettings,
+    WebSocketSettings,
 };
 use crate::setting::{Entry, RuleContext, Settings};
 use crate::values::listen::{every_address, without_covered};
@@ -64,6 +65,7 @@ pub use crate::values::choice::{
     AccessLog, ClientAuthentication, ExpectContinueRule, HalfCloseRule, LogFilter, ProxyProtocol, Secret,
     SecurityProfile, TraceContext,
 };
+pub use crate::values::command::{ApplicationCommand, RestartPolicy};
 pub use crate::values::filter::BlockedPathResponse;
 pub use crate::values::forward_auth::ForwardAuthUrl;
 pub use crate::values::listen::HttpPort;
@@ -166,6 +168,8 @@ config! {
     routing: RoutingSettings,
     /// The settings of the backends, and of requests to them.
     upstream: UpstreamSettings,
+    /// The settings of the applications that rproxy starts.
+    application: ApplicationSettings,
     /// The settings of TLS: certificates, protocol versions and client certificates.
     tls: TlsSettings,
     /// The settings that decide which clients may access a site or route.

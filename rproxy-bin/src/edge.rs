@@ -200,6 +200,7 @@ pub fn layers(config: &Config) -> Vec<String> {
         config.cache.describe(),
         config.compression.describe(),
         Some(config.upstream.describe()),
+        config.application.describe(),
     ]
     .into_iter()
     .flatten()

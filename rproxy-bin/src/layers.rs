@@ -10,6 +10,7 @@ use rproxy_upstream::BuildError;
 use rustls_pki_types::pem as pem_file;
 
 pub use self::access::AccessSettings;
+pub use self::application::ApplicationSettings;
 pub use self::cache::CacheSettings;
 pub use self::client_ip::ClientIpSettings;
 pub use self::compression::CompressionSettings;
@@ -31,6 +32,7 @@ pub use self::websocket::WebSocketSettings;
 use crate::known_rejection::KnownRejection;
 
 mod access;
+mod application;
 mod cache;
 mod client_ip;
 mod compression;

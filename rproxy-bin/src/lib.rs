@@ -67,6 +67,7 @@
 #![deny(missing_docs)]
 
 mod admin;
+mod application;
 pub mod cli;
 mod close_codes;
 mod component_metrics;
@@ -100,6 +101,7 @@ mod state;
 pub mod trust;
 mod values;
 
+pub use self::application::{ApplicationError, ApplicationExit};
 pub use self::config::{Config, ConfigError, UnmetRequirements};
 pub use self::edge::{Stack, layers, stack};
 pub use self::error_chain::ErrorChain;

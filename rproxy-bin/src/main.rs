@@ -12,7 +12,7 @@ use std::task::Poll;
 use rproxy::cli::{self, Command};
 use rproxy::config::LogFilter;
 use rproxy::preflight::Preflight;
-use rproxy::{Config, ErrorChain, RunError, StartSignals};
+use rproxy::{ApplicationError, Config, ErrorChain, RunError, StartSignals};
 use tokio::runtime::Runtime;
 
 #[global_allocator]
@@ -118,6 +118,8 @@ where
             unmet.requirements().iter().for_each(|requirement| tracing::error!("{requirement}"));
             ExitCode::FAILURE
         }
+        // Already logged, before the connections were drained.
+        Err(RunError::Application(ApplicationError::Ended { exit, .. })) => ExitCode::from(exit.code()),
         Err(error) => {
             tracing::error!("{}", spelling.spell(&ErrorChain(&error).to_string()));
             ExitCode::FAILURE

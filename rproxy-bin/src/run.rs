@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use rproxy_server::{HandoverError, ServerError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::application::{self, ApplicationError, ApplicationEvent, Applications};
 use crate::config::{Config, UnmetRequirements};
 use crate::demo::{Site, banner};
 use crate::layers::StackError;
@@ -41,6 +42,9 @@ pub enum RunError {
     /// The signal handlers cannot be installed.
     #[error("cannot install signal handlers")]
     Signals(#[source] io::Error),
+    /// An application that rproxy starts failed.
+    #[error(transparent)]
+    Application(#[from] ApplicationError),
     /// The listener of the demo site cannot be bound.
     #[error("cannot bind the listener of the demo site")]
     Demo(#[source] io::Error),
@@ -54,7 +58,8 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// Returns an error if the proxy cannot start. It serves nothing in this case.
+    /// Returns an error if the proxy cannot start. It serves nothing in this case. After an application that it started has
+    /// ended, it drains and returns [`RunError::Application`].
     pub async fn run(self) -> Result<(), RunError> {
         self.run_with(StartSignals::install().map_err(RunError::Signals)?).await
     }
@@ -67,8 +72,9 @@ impl Config {
     /// Returns an error if the proxy cannot start. It serves nothing in this case.
     pub async fn run_with(self, signals: StartSignals) -> Result<(), RunError> {
         let signals = Signals::new(signals).map_err(RunError::Signals)?;
-        serve(Proxy::start(self)?, signals).await;
-        Ok(())
+        let declared = application::declared(&self)?;
+        let proxy = Proxy::start(self)?;
+        serve(proxy, signals, Applications::start(declared)?).await
     }
 
     /// Builds the layers and loads the certificate files without side effects, to check the configuration.
@@ -81,15 +87,27 @@ impl Config {
     pub fn try_build(&self) -> Result<(), RunError> {
         self.tls.file_certificates().map_err(|error| startup_advice::certificates(&self.tls.cache_dir, error))?;
         ProcessState::without_files().stack(self)?;
+        application::declared(self)?;
         Ok(())
     }
 }
 
-/// Serves requests until a shutdown signal or handover, then drains the listeners.
-async fn serve(proxy: Proxy, mut signals: Signals) {
-    service_manager::ready();
+/// Serves requests until a shutdown signal, a handover or the end of an application, then drains the listeners and stops
+/// the applications.
+async fn serve(proxy: Proxy, mut signals: Signals, mut applications: Applications) -> Result<(), RunError> {
+    let mut ended = None;
     let is_handed_over = loop {
         let event = tokio::select! {
+            application = applications.next() => match application {
+                ApplicationEvent::Ready => {
+                    service_manager::ready();
+                    continue;
+                }
+                ApplicationEvent::Ended(error) => {
+                    ended = Some(error);
+                    break false;
+                }
+            },
             event = signals.next() => event,
             () = proxy.wait_for_handover() => break true,
         };
@@ -102,18 +120,38 @@ async fn serve(proxy: Proxy, mut signals: Signals) {
             Event::Shutdown => break false,
         }
     };
+    if let Some(application) = &ended {
+        tracing::error!("{application}, stopping");
+    }
     match is_handed_over {
         // The new process has already reported that it is ready.
         true => tracing::info!("a new process received the listeners, draining the connections of this process"),
         false => service_manager::stopping(),
     }
     let log = proxy.access_log();
-    tokio::select! {
-        () = proxy.drain(is_handed_over) => tracing::info!("drained"),
-        () = signals.shutdown() => tracing::warn!("second signal received, closing all connections"),
+    let is_drained = tokio::select! {
+        () = proxy.drain(is_handed_over) => true,
+        () = signals.shutdown() => false,
+    };
+    match is_drained {
+        true => tracing::info!("drained"),
+        false => tracing::warn!("second signal received, closing all connections"),
+    }
+    // Only now, because the requests in flight needed them.
+    let is_stopped = is_drained
+        && tokio::select! {
+            () = applications.stop() => true,
+            () = signals.shutdown() => false,
+        };
+    if !is_stopped {
+        applications.kill().await;
     }
     if let Some(log) = log {
         log.flush();
+    }
+    match ended {
+        Some(ended) => Err(ended.into()),
+        None => Ok(()),
     }
 }
 
@@ -131,9 +169,9 @@ pub async fn demo(mut config: Config, signals: StartSignals) -> Result<(), RunEr
     let banner = banner(&proxy.url(), proxy.local_ca().as_deref());
     // Without a reader of standard output, the banner is not needed.
     let _ = std::io::stdout().write_all(banner.as_bytes());
-    serve(proxy, signals).await;
+    let ended = serve(proxy, signals, Applications::start(Vec::new())?).await;
     site.abort();
-    Ok(())
+    ended
 }
 
 /// The handlers of the signals that must not end a starting process: SIGHUP, SIGUSR1 and SIGUSR2.

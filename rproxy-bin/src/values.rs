@@ -3,6 +3,7 @@
 pub(crate) mod balance;
 pub(crate) mod cache_ttl;
 pub(crate) mod choice;
+pub(crate) mod command;
 pub(crate) mod filter;
 pub(crate) mod forward_auth;
 pub(crate) mod header_rules;

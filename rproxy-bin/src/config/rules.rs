@@ -93,6 +93,7 @@ struct Context {
     listeners: Vec<super::ListenAddr>,
     redirect_listeners: Vec<super::ListenAddr>,
     has_redirect: bool,
+    has_handover_socket: bool,
     has_tls: bool,
     overriding_redirect: Option<String>,
 }
@@ -103,6 +104,7 @@ impl Context {
             listeners: config.listeners(),
             redirect_listeners: config.redirect_listeners(),
             has_redirect: config.redirect_port().is_some(),
+            has_handover_socket: config.process.handover_socket.is_some(),
             has_tls: config.tls.is_enabled(),
             overriding_redirect: config.overriding_redirect(),
         }
@@ -115,6 +117,7 @@ impl Context {
             listeners: &self.listeners,
             redirect_listeners: &self.redirect_listeners,
             has_redirect: self.has_redirect,
+            has_handover_socket: self.has_handover_socket,
             has_tls: self.has_tls,
             overriding_redirect: self.overriding_redirect.as_deref(),
         })

@@ -1,6 +1,7 @@
 //! Declarations of sites and routes, and the configuration of each site and route.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use http::Method;
 use rproxy_router::{HostPattern, Route, RouteTable, RouterError};
@@ -81,6 +82,8 @@ pub(super) struct RouteDeclaration {
     pub(super) assignments: Vec<Assignment>,
 }
 
+/// The default of `upstream_hold` with `command`.
+const APPLICATION_HOLD: Duration = Duration::from_secs(30);
 const HOSTS: &str = "comma-separated host names, addresses or wildcards: example.org, *.example.org";
 const PATHS: &str = "comma-separated paths or globs: /login, /api/**";
 const METHODS: &str = "comma-separated methods: GET, POST";
@@ -211,8 +214,16 @@ impl Config {
         let keys: BTreeSet<&str> = assignments.iter().map(|assignment| assignment.setting.key).collect();
         let mut doubtful = BTreeSet::new();
         config.assign(assignments, &mut doubtful, problems);
+        config.hold_for_application();
         rules::check(&config, &doubtful, Some(&keys), problems);
         config
+    }
+
+    /// Lets requests wait while the application that rproxy starts is not reachable, unless `upstream_hold` is set.
+    pub(super) fn hold_for_application(&mut self) {
+        if self.application.command.is_some() && self.value_source("upstream_hold") == ValueSource::Default {
+            self.upstream.hold = APPLICATION_HOLD;
+        }
     }
 
     fn routes(

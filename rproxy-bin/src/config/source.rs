@@ -121,6 +121,7 @@ impl Sources {
         let mut invalid = BTreeSet::new();
         config.assign(std::mem::take(&mut declared.assignments), &mut invalid, &mut problems);
         self.read_rust_log(&mut config, &invalid, &mut problems);
+        config.hold_for_application();
         config.add_sites(declared, &mut problems);
         rules::check(&config, &invalid, None, &mut problems);
         // A start would report these next, after the file has become readable.

@@ -166,7 +166,7 @@ settings! {
 
     "upstream_hold" => hold: Duration {
         value: "DURATION",
-        default: "0s",
+        default: "`0s`, or `30s` with `command`" => Duration::ZERO,
         help: "Maximum time that requests wait while no backend is reachable, for example during a restart",
         accepted: DURATION,
         scope: Route,

@@ -18,6 +18,7 @@ mod redis;
 mod support;
 
 mod access;
+mod application_process;
 mod applications;
 mod authentication;
 mod cache_completion;

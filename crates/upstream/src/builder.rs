@@ -236,7 +236,9 @@ impl Builder {
 
     /// Sets the maximum time that a request waits if no backend is available. The default is 0, no wait.
     ///
-    /// With a single backend, its restart delays requests instead of failing them.
+    /// With a single backend, its restart delays requests instead of failing them. A request that the backend received
+    /// before it closed the connection also waits, if it is idempotent and [`retries`](Builder::retries) allows to send
+    /// it again.
     pub fn hold(mut self, hold: Duration) -> Self {
         self.hold = hold;
         self

@@ -4,6 +4,7 @@
 mod support;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -192,6 +193,33 @@ async fn holds_requests_while_the_only_backend_restarts() {
     });
     for request in held {
         assert_eq!(text(request.await.unwrap().unwrap()).await, "back");
+    }
+}
+
+/// Starts a backend that closes its first connection after it has received a request, and responds on all others.
+async fn crashing_once() -> SocketAddr {
+    let serve = |mut stream, connection| async move {
+        while read_head(&mut stream).await.is_some() && connection > 0 {
+            send(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nback").await;
+        }
+    };
+    backend(serve).await.0
+}
+
+#[tokio::test]
+async fn holds_an_idempotent_request_that_the_only_backend_received_before_it_crashed() {
+    let held = |address: SocketAddr| Upstream::builder().backends([address.into()]).hold(Duration::from_secs(20));
+    for (request, hold, retries, status) in [
+        (get("/"), true, 1, 200),
+        (get("/"), false, 1, 502),
+        (get("/"), true, 0, 502),
+        // RFC 9110 §9.2.2: it is not known whether the backend has processed the request.
+        (Request::post("/").body(Body::default()).unwrap(), true, 1, 502),
+    ] {
+        let builder = held(crashing_once().await).retries(retries);
+        let builder = if hold { builder } else { builder.hold(Duration::ZERO) };
+        let upstream: Upstream<Body> = builder.build().unwrap();
+        assert_eq!(upstream.oneshot(request).await.unwrap().status(), status, "hold: {hold}, retries: {retries}");
     }
 }
 

@@ -9,11 +9,11 @@ use rustix::process::{Signal, WaitStatus};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ApplicationExit {
-    /// It exited with this status.
+    /// The application exited with this status.
     Status(u8),
-    /// This signal ended it.
+    /// A signal with this number ended the application.
     Signal(i32),
-    /// It could not be started.
+    /// The application could not be started.
     NotStarted(io::ErrorKind),
 }
 

@@ -279,8 +279,12 @@ settings! {
             let is_plain = !s.backends.iter().any(|backend| backend.protocol() == Protocol::Https);
             is_plain.then(|| "no backend uses https".to_owned())
         },
-        ["upstream_balance", "upstream_balance_secret", "upstream_retries"] => |s, _| {
+        ["upstream_balance", "upstream_balance_secret"] => |s, _| {
             (s.backends.len() == 1).then(|| "there is only one backend".to_owned())
+        },
+        ["upstream_retries"] => |s, _| {
+            let is_unused = s.backends.len() == 1 && s.hold.is_zero();
+            is_unused.then(|| "there is only one backend, and upstream_hold is 0s".to_owned())
         },
         ["upstream_health_interval"] => |s, _| {
             s.health_path.is_none().then(|| "upstream_health_path is not set".to_owned())

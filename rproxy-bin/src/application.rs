@@ -63,7 +63,7 @@ pub enum ApplicationError {
 }
 
 /// An application that a site declares.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Application {
     command: ApplicationCommand,
     backend: Backend,

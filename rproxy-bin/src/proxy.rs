@@ -24,6 +24,7 @@ use self::changes::Changes;
 use self::plan::{closed_tunnels, main_server, redirect_server, settings_needing_restart, with_certificates};
 use crate::ErrorChain;
 use crate::admin::{AddressChange, Admin, AdminListener, MetricsFormat};
+use crate::application::{self, Application};
 use crate::component_metrics;
 use crate::config::{Config, UnmetRequirements};
 use crate::demo;
@@ -46,6 +47,8 @@ type Replace = dyn Fn(&Stack, &Config) + Send + Sync;
 pub(crate) struct Proxy {
     /// The configuration of the start, without sites: what only a restart can change.
     started: Config,
+    /// The applications that were started.
+    applications: Vec<Application>,
     /// The configuration of the last reload.
     current: Mutex<Config>,
     shared: ProcessState,
@@ -73,12 +76,14 @@ struct Plan {
 }
 
 const ADMIN_LISTEN: &str = "RPROXY_ADMIN_LISTEN";
+const COMMAND: &str = "RPROXY_COMMAND";
 /// The time for admin requests in flight if the public listeners have used the whole drain timeout.
 const MIN_ADMIN_DRAIN: Duration = Duration::from_millis(200);
 
 impl Proxy {
     /// Binds all listeners, then starts to serve requests.
     pub(crate) fn start(config: Config) -> Result<Self, RunError> {
+        let applications = application::declared(&config)?;
         let (predecessor, inherited) = inherited(&config)?;
         UnmetRequirements::check(&config, &inherited.addresses())?;
         let certificates = config.tls.certificates();
@@ -129,6 +134,7 @@ impl Proxy {
         tokio::spawn(startup_log::check_idle_backends(startup_log::backends(&config), shared.metrics()));
         let proxy = Self {
             started: config.without_sites(),
+            applications,
             current: Mutex::new(config),
             shared,
             replace: Box::new(move |stack, config| {
@@ -168,6 +174,11 @@ impl Proxy {
             None => {}
         }
         Ok(proxy)
+    }
+
+    /// Returns the applications that the configuration declares.
+    pub(crate) fn applications(&self) -> Vec<Application> {
+        self.applications.clone()
     }
 
     /// Returns the URL at which clients reach the main listener.
@@ -252,6 +263,11 @@ impl Proxy {
             tunnels.restart_counted_within(&counts, config.process.drain_timeout);
         }
         let mut waiting = settings_needing_restart(&self.started, &config);
+        // An application on another port, or that of a site.
+        let declares_others = application::declared(&config).is_ok_and(|declared| declared != self.applications);
+        if declares_others && !waiting.iter().any(|setting| setting == COMMAND) {
+            waiting.push(COMMAND.to_owned());
+        }
         if let AddressChange::NeedsRestart = admin {
             waiting.push(ADMIN_LISTEN.to_owned());
         }

@@ -1,9 +1,11 @@
 //! Runs the proxy: start, signal handling and graceful shutdown.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use rproxy_server::{HandoverError, ServerError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::sleep;
 
 use crate::application::{self, ApplicationError, ApplicationEvent, Applications};
 use crate::config::{Config, UnmetRequirements};
@@ -72,9 +74,9 @@ impl Config {
     /// Returns an error if the proxy cannot start. It serves nothing in this case.
     pub async fn run_with(self, signals: StartSignals) -> Result<(), RunError> {
         let signals = Signals::new(signals).map_err(RunError::Signals)?;
-        let declared = application::declared(&self)?;
         let proxy = Proxy::start(self)?;
-        serve(proxy, signals, Applications::start(declared)?).await
+        let applications = Applications::start(proxy.applications())?;
+        serve(proxy, signals, applications).await
     }
 
     /// Builds the layers and loads the certificate files without side effects, to check the configuration.
@@ -130,13 +132,20 @@ async fn serve(proxy: Proxy, mut signals: Signals, mut applications: Application
     }
     let log = proxy.access_log();
     let is_drained = tokio::select! {
-        () = proxy.drain(is_handed_over) => true,
-        () = signals.shutdown() => false,
+        () = proxy.drain(is_handed_over) => {
+            tracing::info!("drained");
+            true
+        }
+        () = signals.shutdown() => {
+            tracing::warn!("second signal received, closing all connections");
+            false
+        }
+        // Requests that wait for the application would wait for the whole drain timeout.
+        () = sleep(DRAIN_WITHOUT_APPLICATION), if ended.is_some() => {
+            tracing::warn!("closing the connections of requests that wait for the application");
+            true
+        }
     };
-    match is_drained {
-        true => tracing::info!("drained"),
-        false => tracing::warn!("second signal received, closing all connections"),
-    }
     // Only now, because the requests in flight needed them.
     let is_stopped = is_drained
         && tokio::select! {
@@ -154,6 +163,9 @@ async fn serve(proxy: Proxy, mut signals: Signals, mut applications: Application
         None => Ok(()),
     }
 }
+
+/// The maximum time of draining after an application has ended.
+const DRAIN_WITHOUT_APPLICATION: Duration = Duration::from_secs(5);
 
 /// Runs the proxy in front of a built-in demo site, and prints commands to try.
 ///

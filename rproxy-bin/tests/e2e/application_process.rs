@@ -237,6 +237,12 @@ fn sites_start_applications_from_the_file() {
     };
     let pids = [pid_of("a"), pid_of("b")];
     assert_ne!(pids[0], pids[1]);
+    // The application still listens on its former port.
+    std::fs::write(&config, format!("{}{}", site("a", free_port()), site("b", ports[1]))).unwrap();
+    proxy.signal("HUP");
+    let line = proxy.wait_for_log("restart required to apply");
+    assert!(line.to_lowercase().contains("command"), "{line}");
+    assert_eq!(pid_of("b"), pids[1]);
     proxy.signal("TERM");
     assert_eq!(proxy.wait().code(), Some(0));
     pids.iter().for_each(|pid| wait_for_end(pid));

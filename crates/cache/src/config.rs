@@ -31,7 +31,8 @@ pub(crate) struct Config {
     pub(crate) stale_when_unreachable: u64,
     /// The maximum time that a follower waits for the leader's response.
     pub(crate) coalesce_timeout: Duration,
-    pub(crate) unreachable_when: Option<UnreachableHook>,
+    pub(crate) unreachable_when: Option<ResponseHook>,
+    pub(crate) store_unless: Option<ResponseHook>,
     /// A type-erased `fn() -> B` that returns an empty request body of type `B`.
     pub(crate) empty_body: Option<Arc<dyn Any + Send + Sync>>,
     pub(crate) set_cookie: SetCookiePolicy,
@@ -47,8 +48,8 @@ pub(crate) struct Config {
     pub(crate) clock: Clock,
 }
 
-/// A function that decides whether a response means that the origin was unreachable.
-pub(crate) type UnreachableHook = Arc<dyn Fn(&response::Parts) -> bool + Send + Sync>;
+/// A function that decides about a response of the inner service.
+pub(crate) type ResponseHook = Arc<dyn Fn(&response::Parts) -> bool + Send + Sync>;
 
 impl Config {
     pub(crate) fn new(store: CacheStore) -> Self {
@@ -59,6 +60,7 @@ impl Config {
             stale_when_unreachable: 24 * 60 * 60,
             coalesce_timeout: Duration::from_secs(5),
             unreachable_when: None,
+            store_unless: None,
             empty_body: None,
             set_cookie: SetCookiePolicy::default(),
             heuristic_freshness: false,
@@ -101,6 +103,11 @@ impl Config {
     /// Whether a response from the inner service means that the origin was unreachable.
     pub(crate) fn is_unreachable(&self, response: &response::Parts) -> bool {
         self.unreachable_when.as_ref().is_some_and(|hook| hook(response))
+    }
+
+    /// Whether a response from the inner service is excluded from the store.
+    pub(crate) fn is_excluded(&self, response: &response::Parts) -> bool {
+        self.store_unless.as_ref().is_some_and(|hook| hook(response))
     }
 
     /// Returns the cache key shared by all queries that are equivalent to `key` under `No-Vary-Search`.

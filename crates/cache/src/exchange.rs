@@ -116,6 +116,7 @@ impl PostExchange {
         // RFC 9110 §9.3.3: with explicit freshness and the target as Content-Location, the response serves later GET requests.
         let writer = terms
             .filter(|terms| terms.freshness.basis.is_explicit() && is_content_of_target(&parts, &key, &config))
+            .filter(|_| !config.is_excluded(&parts))
             .filter(|_| !request_specific.is_some_and(|is_specific| is_specific(&parts.headers)))
             .and_then(|terms| {
                 let response = StoredResponse::new(parts.status, &parts.headers, terms);

@@ -383,7 +383,12 @@ impl Fetch {
     {
         let background = self.evaluates_client_condition().then(|| self.runtime_if_not_modified(&parts, now)).flatten();
         let (leader, reason) = (self.leader.take(), self.reason);
-        let writer = match self.storage_terms(&self.request_headers, parts.status, &parts.headers, now) {
+        let is_excluded = self.config.is_excluded(&parts);
+        let terms = match is_excluded {
+            true => Err(NotStorable::Excluded),
+            false => self.storage_terms(&self.request_headers, parts.status, &parts.headers, now),
+        };
+        let writer = match terms {
             Ok(terms) => {
                 let response = StoredResponse::new(parts.status, &parts.headers, terms);
                 let is_shareable = response.is_shareable(now);
@@ -407,7 +412,10 @@ impl Fetch {
         let mut response = match background {
             None => Response::from_parts(parts, body),
             Some(runtime) => {
-                runtime.spawn(read_to_end(body));
+                // The body fills the store.
+                if !is_excluded {
+                    runtime.spawn(read_to_end(body));
+                }
                 not_modified(parts.headers)
             }
         };

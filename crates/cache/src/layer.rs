@@ -68,6 +68,14 @@ impl CacheLayer {
         self
     }
 
+    /// Sets a function that decides which responses are not stored, although their fields permit it. Default: none.
+    ///
+    /// An example is a response that a layer below this one reads from a file: a copy in memory would save nothing.
+    pub fn store_unless(mut self, hook: impl Fn(&response::Parts) -> bool + Send + Sync + 'static) -> Self {
+        self.config_mut().store_unless = Some(Arc::new(hook));
+        self
+    }
+
     /// Allows the cache to repeat a request, with an empty body created by `make`.
     ///
     /// `B` is the type of request bodies of the service. The cache can then forward less than the client requested, and

@@ -43,6 +43,8 @@ pub(crate) enum NotStorable {
     Useless,
     /// The response contains a value that is specific to its request, such as a nonce.
     RequestSpecific,
+    /// The hook of the layer excludes the response.
+    Excluded,
     /// The file extension of the path does not match the `Content-Type` of the response.
     TypeMismatch,
 }

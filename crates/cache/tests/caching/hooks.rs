@@ -60,3 +60,23 @@ async fn bypassing_requests_neither_read_nor_write_the_store() {
     harness.respond(200, &[FRESH], "public");
     assert_eq!(harness.get(&[]).await.body, "public");
 }
+
+#[tokio::test]
+async fn excluded_response_is_served_and_not_stored() {
+    let harness = Harness::with(|layer| layer.store_unless(|parts| parts.headers.contains_key("x-file")));
+    // The cache evaluates the condition of the first request, to which the origin sends the complete response.
+    harness.respond(200, &[FRESH, ETAG, ("x-file", "1")], "one");
+    assert_eq!(harness.get(&[("if-none-match", ETAG.1)]).await.status, StatusCode::NOT_MODIFIED);
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    for text in ["two", "three"] {
+        harness.respond(200, &[FRESH, ("x-file", "1")], text);
+        let got = harness.get(&[]).await;
+        assert_eq!((got.body.as_ref(), got.cache_status()), (text.as_bytes(), "rproxy; fwd=uri-miss"));
+    }
+    assert_eq!(harness.store.stats().stored, 0);
+    harness.respond(200, &[FRESH], "other");
+    harness.get(&[]).await;
+    assert_eq!(harness.get(&[]).await.cache, Some(CacheStatus::Hit));
+}

@@ -42,8 +42,8 @@ use self::source::ValueSources;
 use crate::layers::{
     AccessSettings, ApplicationSettings, CacheSettings, ClientIpSettings, CompressionSettings, ForwardHeadersSettings,
     HeaderRulesSettings, LimitSettings, ListenerSettings, ObserveSettings, PathFilterSettings, ProcessSettings,
-    RateLimitSettings, RequestGuardSettings, RoutingSettings, SecurityHeadersSettings, TlsSettings, UpstreamSettings,
-    WebSocketSettings,
+    RateLimitSettings, RequestGuardSettings, RoutingSettings, SecurityHeadersSettings, StaticFilesSettings,
+    TlsSettings, UpstreamSettings, WebSocketSettings,
 };
 use crate::setting::{Entry, RuleContext, Settings};
 use crate::values::listen::{every_address, without_covered};
@@ -170,6 +170,8 @@ config! {
     upstream: UpstreamSettings,
     /// The settings of the applications that rproxy starts.
     application: ApplicationSettings,
+    /// The settings of files that the proxy serves itself.
+    static_files: StaticFilesSettings,
     /// The settings of TLS: certificates, protocol versions and client certificates.
     tls: TlsSettings,
     /// The settings that decide which clients may access a site or route.

@@ -199,7 +199,9 @@ pub fn layers(config: &Config) -> Vec<String> {
         config.header_rules.describe_request(),
         config.cache.describe(),
         config.compression.describe(),
-        Some(config.upstream.describe()),
+        config.static_files.describe_static_files(),
+        config.static_files.describe_send_file().filter(|_| !config.serves_files_only()),
+        Some(config.upstream.describe()).filter(|_| !config.serves_files_only()),
         config.application.describe(),
     ]
     .into_iter()

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use bytes::Bytes;
-use http::header::{HOST, LOCATION};
+use http::header::{ACCEPT, HOST, LOCATION};
 use http::uri::Scheme;
 use http::{Method, Request, Response, Uri};
 use http_body_util::Full;
@@ -15,6 +15,7 @@ use rproxy_core::Rejection;
 use rproxy_request_guard::GuardBody;
 use rproxy_router::{Found, request_host};
 use rproxy_server::CloseConnection;
+use rproxy_static_files::FileDecision;
 use rproxy_target_rules::TargetDecision;
 use tower::{ServiceExt, service_fn};
 
@@ -153,6 +154,16 @@ fn responding_rule(decision: &TargetDecision) -> Option<String> {
     })
 }
 
+/// Returns the setting of the file that served a request.
+fn serving_setting(decision: &FileDecision) -> Option<String> {
+    Some(match decision {
+        FileDecision::File => "a file of root".to_owned(),
+        FileDecision::Fallback => "root_fallback".to_owned(),
+        FileDecision::FolderRedirect => "a folder of root".to_owned(),
+        _ => return None,
+    })
+}
+
 /// Sends a request for the URL through the layers of the configuration, whose backends are replaced.
 ///
 /// The layers therefore decide in their real order. Off are limits that depend on earlier requests, and decisions about the
@@ -166,6 +177,8 @@ fn outcome(config: &Config, method: &Method, uri: &Uri) -> Result<Outcome, Strin
         .method(method)
         .uri(if target.starts_with('/') { target.to_owned() } else { format!("/{target}") })
         .header(HOST, host)
+        // As a browser that opens the URL.
+        .header(ACCEPT, "text/html,*/*;q=0.8")
         .extension(scheme)
         .extension(PeerAddr(([127, 0, 0, 1], 0).into()))
         .body(Full::<Bytes>::default())
@@ -202,6 +215,7 @@ fn outcome(config: &Config, method: &Method, uri: &Uri) -> Result<Outcome, Strin
     };
     let status = head.status.as_u16();
     let rule = head.extensions.get::<TargetDecision>().and_then(responding_rule);
+    let rule = rule.or_else(|| head.extensions.get::<FileDecision>().and_then(serving_setting));
     let location = head.headers.get(LOCATION).and_then(|location| location.to_str().ok());
     Ok(match (head.extensions.get::<Rejection>(), location) {
         (Some(rejection), _) => Outcome::Rejected {

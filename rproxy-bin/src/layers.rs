@@ -6,6 +6,7 @@ use http::uri::InvalidUri;
 use rproxy_access::{BasicAuthLayerError, ForwardAuthConfigError, UsersError};
 use rproxy_cache::DiskError;
 use rproxy_router::RouterError;
+use rproxy_static_files::StaticFilesError;
 use rproxy_upstream::BuildError;
 use rustls_pki_types::pem as pem_file;
 
@@ -25,6 +26,7 @@ pub use self::rate_limit::{RateLimitError, RateLimitSettings};
 pub use self::request_guard::RequestGuardSettings;
 pub use self::routing::RoutingSettings;
 pub use self::security_headers::SecurityHeadersSettings;
+pub use self::static_files::StaticFilesSettings;
 pub use self::tls::TlsSettings;
 pub use self::upstream::UpstreamSettings;
 pub use self::websocket::WebSocketSettings;
@@ -48,6 +50,7 @@ pub(crate) mod rate_limit;
 pub(crate) mod request_guard;
 mod routing;
 mod security_headers;
+mod static_files;
 mod tls;
 mod upstream;
 mod websocket;
@@ -64,6 +67,7 @@ pub(crate) fn rejections() -> impl Iterator<Item = &'static KnownRejection> {
         rate_limit::REJECTIONS,
         forward_headers::REJECTIONS,
         routing::REJECTIONS,
+        static_files::REJECTIONS,
     ];
     of_layers.into_iter().flatten()
 }
@@ -102,6 +106,9 @@ pub enum StackError {
     /// The layer of forward auth cannot be built.
     #[error(transparent)]
     ForwardAuth(#[from] ForwardAuthConfigError),
+    /// A folder in [`StaticFilesSettings`] cannot be used.
+    #[error(transparent)]
+    StaticFiles(#[from] StaticFilesError),
     /// The rate limit layer cannot be built.
     #[error(transparent)]
     RateLimit(#[from] RateLimitError),

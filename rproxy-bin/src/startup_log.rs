@@ -82,7 +82,7 @@ pub(crate) fn backends(config: &Config) -> Vec<Backend> {
     let mut backends: Vec<Backend> = Vec::new();
     for ((site, route), config_of) in config.named_configurations() {
         let is_unused = site == "default" && route.is_empty() && !config.has_default_site();
-        if is_unused || config_of.routing.redirect.is_some() {
+        if is_unused || config_of.routing.redirect.is_some() || config_of.serves_files_only() {
             continue;
         }
         for backend in &config_of.upstream.backends {

@@ -344,6 +344,8 @@ impl Builder {
             default_lifetime: config.cache.ttl.value().clone(),
             compression: config.compression.layer(),
             handler,
+            static_files: self.layers.static_files(config)?,
+            send_file: self.layers.send_file(config)?,
         };
         let backends = self.backends(site, route, config)?;
         self.stacks.push(stack);

@@ -202,7 +202,7 @@ fn load_in(directory: &Path, text: &str) -> Result<config::Config, ConfigError> 
     loaded
 }
 
-/// Generates the files in `/etc/rproxy/tls/` that a page names: certificates for `.pem`, private keys for `.key`.
+/// Generates the files in `/etc/rproxy/tls/` and the folders below `/srv/` that a page names: certificates for `.pem`, private keys for `.key`.
 fn certificates(file: &str, directory: &Path) -> String {
     const FOLDER: &str = "/etc/rproxy/tls/";
     let pair = rcgen::generate_simple_self_signed(["example.org".to_owned()]).unwrap();
@@ -211,7 +211,10 @@ fn certificates(file: &str, directory: &Path) -> String {
         let content = if name.ends_with(".key") { pair.signing_key.serialize_pem() } else { pair.cert.pem() };
         fs::write(directory.join(name), content).unwrap();
     }
-    file.replace(FOLDER, &format!("{}/", directory.display()))
+    fs::write(directory.join("index.html"), "").unwrap();
+    let file = file.replace(FOLDER, &format!("{}/", directory.display()));
+    // The folders of static files.
+    ["/srv/www", "/srv/private"].iter().fold(file, |file, place| file.replace(place, directory.to_str().unwrap()))
 }
 
 fn find(variable: &str) -> Option<&'static Setting> {

@@ -47,6 +47,7 @@ impl Report {
         for warning in self.config.warnings() {
             text += &format!("# Warning: {warning}.\n");
         }
+        let has_upstream = self.config.has_default_site() && !self.config.serves_files_only();
         let lines: Vec<(&str, String, String)> = settings()
             .map(|setting| {
                 let source = self.config.value_source(setting.key);
@@ -55,8 +56,8 @@ impl Report {
                     given => given.name(setting.key),
                 };
                 let line = match self.config.show(setting) {
-                    // Set at the top level, it would make a default site.
-                    Some(value) if setting.key == "upstream" && !self.config.has_default_site() => {
+                    // Set at the top level, it would make a default site, or serve the requests without a file.
+                    Some(value) if setting.key == "upstream" && !has_upstream => {
                         format!("# upstream = {}", literal(&value))
                     }
                     None => format!("# {} is not set", setting.key),

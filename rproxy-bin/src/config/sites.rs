@@ -9,7 +9,7 @@ use rproxy_router::{HostPattern, Route, RouteTable, RouterError};
 use super::error::{Problem, SettingLocation};
 use super::source::{Assignment, ValueSource};
 use super::{Config, rules, settings, strip_prefix};
-use crate::layers::RateLimitSettings;
+use crate::layers::{RateLimitSettings, UpstreamSettings};
 use crate::values::routes::{RouteEntry, RouteTarget};
 use crate::values::tls_name::TlsName;
 use crate::values::value::list;
@@ -90,10 +90,18 @@ const METHODS: &str = "comma-separated methods: GET, POST";
 
 impl Config {
     /// Returns whether a default site serves the hosts that no configured site has. This is the case if there are no
-    /// sites, or if `upstream`, `redirect` or routes are set at the top level.
+    /// sites, or if `upstream`, `root`, `redirect` or routes are set at the top level.
     pub fn has_default_site(&self) -> bool {
         let is_set = |key| self.value_source(key) != ValueSource::Default;
-        self.sites.is_empty() || is_set("upstream") || is_set("redirect") || !self.default_routes.is_empty()
+        let is_default = ["upstream", "root", "redirect"].into_iter().any(is_set);
+        self.sites.is_empty() || is_default || !self.default_routes.is_empty()
+    }
+
+    /// Returns whether requests without a file are rejected: a root is set, and no upstream.
+    pub(crate) fn serves_files_only(&self) -> bool {
+        // Backends that were set in code have no source.
+        let is_default = || self.upstream.backends == UpstreamSettings::default().backends;
+        self.static_files.root.is_some() && self.value_source("upstream") == ValueSource::Default && is_default()
     }
 
     /// Returns the location of the `redirect` that makes the configured `upstream` unused.
@@ -119,7 +127,9 @@ impl Config {
         let default = (!self.default_routes.is_empty()).then_some(default);
         let sites = self.sites.iter().map(|site| (format!("site {}", site.name()), &site.config, &site.routes));
         let is_defaulted = |config: &Self| {
-            config.value_source("upstream") == ValueSource::Default && config.routing.redirect.is_none()
+            config.value_source("upstream") == ValueSource::Default
+                && config.routing.redirect.is_none()
+                && config.static_files.root.is_none()
         };
         default.into_iter().chain(sites).filter_map(move |(name, config, routes)| {
             let matches_all = |route: &RouteConfig| {

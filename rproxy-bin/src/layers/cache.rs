@@ -7,6 +7,7 @@ use hyper::ext::Protocol;
 use rproxy_cache::{
     CacheLayer, CachePaths, CacheStore, DefaultLifetimeLayer, QueryRules, RequestHead, SetCookiePolicy,
 };
+use rproxy_static_files::FileDecision;
 use rproxy_upstream::{ProxyError, ProxyErrorKind};
 
 use crate::known_rejection::KnownRejection;
@@ -221,6 +222,10 @@ impl CacheSettings {
             .heuristic_freshness(self.heuristic)
             .request_directives(self.request_directives)
             .status_key(self.status_key)
+            // The kernel has the files of the root in memory.
+            .store_unless(|head| {
+                head.extensions.get::<FileDecision>().is_some_and(|decision| *decision != FileDecision::SendFile)
+            })
             .unreachable_when(|head| {
                 // An aborted request body does not mean that the backend is unreachable.
                 let error = head.extensions.get::<ProxyError>();

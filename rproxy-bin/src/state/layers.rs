@@ -10,6 +10,7 @@ use rproxy_forward_headers::ForwardHeadersLayer;
 use rproxy_path_filter::PathFilterLayer;
 use rproxy_request_guard::RequestGuardLayer;
 use rproxy_security_headers::SecurityHeadersLayer;
+use rproxy_static_files::{SendFileLayer, StaticFilesError, StaticFilesLayer};
 use rproxy_target_rules::TargetRulesLayer;
 use rproxy_ws_passthrough::WsPassthroughLayer;
 
@@ -30,6 +31,8 @@ pub(super) struct Layers {
     forward_headers: HashMap<(usize, usize), ForwardHeadersLayer>,
     client_certificates: HashMap<usize, ClientCertificateLayer>,
     caches: HashMap<(usize, usize, bool), CacheLayer>,
+    static_files: HashMap<(usize, bool), StaticFilesLayer>,
+    send_files: HashMap<usize, SendFileLayer>,
 }
 
 /// The settings that a path filter depends on: those of the filter, the prefix to strip, and those with rewrites.
@@ -48,6 +51,8 @@ impl Layers {
             forward_headers: HashMap::new(),
             client_certificates: HashMap::new(),
             caches: HashMap::new(),
+            static_files: HashMap::new(),
+            send_files: HashMap::new(),
         }
     }
 
@@ -95,9 +100,30 @@ impl Layers {
         self.client_certificates.entry(settings.id()).or_insert_with(|| settings.client_certificate_layer()).clone()
     }
 
-    /// Returns the layer over `store`, if the cache is enabled.
+    pub(super) fn static_files(&mut self, config: &Config) -> Result<StaticFilesLayer, StaticFilesError> {
+        let (settings, files_only) = (&config.static_files, config.serves_files_only());
+        let key = (settings.id(), files_only);
+        if let Some(layer) = self.static_files.get(&key) {
+            return Ok(layer.clone());
+        }
+        let layer = settings.static_files(files_only)?;
+        self.static_files.insert(key, layer.clone());
+        Ok(layer)
+    }
+
+    pub(super) fn send_file(&mut self, config: &Config) -> Result<SendFileLayer, StaticFilesError> {
+        let settings = &config.static_files;
+        if let Some(layer) = self.send_files.get(&settings.id()) {
+            return Ok(layer.clone());
+        }
+        let layer = settings.send_file()?;
+        self.send_files.insert(settings.id(), layer.clone());
+        Ok(layer)
+    }
+
+    /// Returns the layer over `store`, if the cache is enabled and stores other responses than files of the root.
     pub(super) fn cache(&mut self, config: &Config, store: Option<&CacheStore>) -> Option<CacheLayer> {
-        let store = store.filter(|_| config.cache.enabled)?;
+        let store = store.filter(|_| config.cache.enabled && !config.serves_files_only())?;
         let has_upgrades = config.websocket.upgrades.is_some();
         let (settings, clients) = (&config.cache, &config.client_ip);
         let new = || settings.layer(store.clone(), clients.uncacheable_fields(), has_upgrades);

@@ -7,7 +7,7 @@ use crate::support::upstream::echo;
 use crate::support::{Proxy, curl, has};
 
 /// The directories in the guide that the test replaces with a temporary directory.
-const FOLDERS: [&str; 3] = ["/etc/rproxy/tls/", "/run/rproxy/", "/var/cache/rproxy"];
+const FOLDERS: [&str; 5] = ["/etc/rproxy/tls/", "/run/rproxy/", "/var/cache/rproxy", "/srv/www", "/srv/private"];
 
 #[test]
 fn configurations_of_the_guide_serve_requests() {
@@ -93,6 +93,7 @@ pub(crate) fn prepared(file: &str, folder: &Path, backend: impl Fn(&str) -> Stri
         let content = if name.ends_with(".key") { pair.signing_key.serialize_pem() } else { pair.cert.pem() };
         fs::write(folder.join(name), content).unwrap();
     }
+    fs::write(folder.join("index.html"), "").unwrap();
     let replaced = format!("{}/", folder.display());
     let file = FOLDERS.iter().fold(file, |file, place| file.replace(place, &replaced));
     (file, host)

@@ -50,6 +50,7 @@ mod running;
 mod sites;
 mod spellings;
 mod spoofing;
+mod static_files;
 mod statuses;
 mod target_rules;
 mod tls;

@@ -208,6 +208,10 @@ const CHANGES: &[(&str, &str, &str)] = &[
         "upstream = 'TLS'\nupstream_ca = 'FOLDER/ca.pem'\nupstream_cert = 'FOLDER/ca.pem'\nupstream_key = 'FOLDER/key.pem'",
         "FOLDER/other-key.pem\"\nupstream_cert = \"FOLDER/other.pem",
     ),
+    ("root", "", "FOLDER/www"),
+    ("root_fallback", "root = 'FOLDER/www'", "index.html"),
+    ("sendfile_root", "", "FOLDER/www"),
+    ("sendfile_prefix", "sendfile_root = 'FOLDER/www'", "/protected"),
     ("ws_enabled", "", "false"),
     ("ws_paths", "", "/live"),
     ("ws_origins", "", "https://app.example"),
@@ -243,6 +247,8 @@ impl Fixture {
             pairs.push((signed, pair));
         }
         write("users", "alice:$2y$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW\n".to_owned());
+        fs::create_dir(folder.path().join("www")).unwrap();
+        write("www/index.html", "home".to_owned());
         write("chain.pem", format!("{}{}", pairs[0].0.pem(), pairs[1].0.pem()));
         let (certificate, pair) = pairs.swap_remove(0);
         let pin = format!("sha256/{}", STANDARD.encode(Sha256::digest(pair.subject_public_key_info())));

@@ -77,6 +77,28 @@ fn axum_access_example_checks_addresses_passwords_and_the_authentication_service
 }
 
 #[test]
+fn axum_static_files_example_serves_files_and_those_that_a_handler_names() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, content) in [("www/index.html", "<p>home\n"), ("private/report.txt", "report\n")] {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+    let folders = ["www", "private"].map(|name| folder.path().join(name).display().to_string());
+    let example = Example::start(env!("CARGO_BIN_EXE_axum-static-files"), &[&folders[0], &folders[1]], &[]);
+    let page = example.get("/", "a");
+    assert!(page.starts_with("HTTP/1.1 200") && page.ends_with("<p>home\n"), "{page}");
+    let part = example.send("GET", "/index.html", "a", "range: bytes=0-2\r\n");
+    assert!(part.starts_with("HTTP/1.1 206") && part.ends_with("<p>"), "{part}");
+    let report = example.get("/reports/7", "a");
+    assert!(report.contains("attachment; filename=report.txt") && report.ends_with("report\n"), "{report}");
+    assert!(!report.contains("x-accel-redirect"), "{report}");
+    assert!(example.get("/reports/8", "a").starts_with("HTTP/1.1 404"));
+    let fallback = example.send("GET", "/any/page", "a", "accept: text/html\r\n");
+    assert!(fallback.starts_with("HTTP/1.1 200") && fallback.ends_with("<p>home\n"), "{fallback}");
+}
+
+#[test]
 fn axum_rules_example_redirects_rewrites_and_changes_fields() {
     let example = Example::start(env!("CARGO_BIN_EXE_axum-rules"), &[], &[]);
     let redirect = example.get("/blog/2024/hello?a=b", "a");

@@ -145,13 +145,12 @@ mod future;
 mod identity_fields;
 mod rejection;
 
+pub use rproxy_client_ip::{AddressDecision, AddressList, AddressListError, AddressRules};
 #[cfg(feature = "identity")]
 pub use rproxy_core::Authenticated;
 pub use rproxy_core::Rejection;
 
-pub use self::addresses::{
-    AddressDecision, AddressFilterLayer, AddressFilterService, AddressList, AddressListError, AddressRules,
-};
+pub use self::addresses::{AddressFilterLayer, AddressFilterService};
 #[cfg(feature = "basic-auth")]
 pub use self::basic_auth::{
     BasicAuthLayer, BasicAuthLayerBuilder, BasicAuthLayerError, BasicAuthService, Users, UsersError,

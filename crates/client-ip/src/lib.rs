@@ -59,6 +59,7 @@
 //!
 //! | Feature | Adds |
 //! |---|---|
+//! | `address-rules` | [`AddressRules`], which decide by large lists of addresses, and [`AddressList`], their text form |
 //! | `axum` | Reads the peer address from axum's `ConnectInfo<SocketAddr>`; makes `ClientIp` an extractor |
 //!
 //! # Errors
@@ -68,6 +69,10 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+#[cfg(feature = "address-rules")]
+mod address_list;
+#[cfg(feature = "address-rules")]
+mod address_rules;
 mod cidr;
 mod client_connection;
 mod config;
@@ -89,6 +94,10 @@ mod trusted_proxies;
 
 pub use rproxy_core::Rejection;
 
+#[cfg(feature = "address-rules")]
+pub use self::address_list::{AddressList, AddressListError};
+#[cfg(feature = "address-rules")]
+pub use self::address_rules::{AddressDecision, AddressRules};
 pub use self::cidr::{Cidr, CidrError};
 pub use self::extensions::{ClientIp, PeerAddr, TrustedPeer};
 pub use self::future::{ResponseBody, ResponseFuture};

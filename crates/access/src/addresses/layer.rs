@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use rproxy_client_ip::AddressRules;
 use tower_layer::Layer;
 
-use super::rules::AddressRules;
 use super::service::AddressFilterService;
 
 /// A layer that rejects clients with 403 unless [`AddressRules`] allow their address.

@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::{Request, Response, StatusCode};
-use rproxy_client_ip::ClientIp;
+use rproxy_client_ip::{AddressDecision, AddressRules, ClientIp};
 use rproxy_core::{Rejection, RejectionDetail};
 use tower_service::Service;
 
-use super::rules::{AddressDecision, AddressRules};
 use crate::future::{ResponseBody, ResponseFuture};
 use crate::rejection::unknown_address;
 

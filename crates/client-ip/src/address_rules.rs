@@ -5,7 +5,8 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use prefix_trie::PrefixMap;
-use rproxy_client_ip::Cidr;
+
+use crate::cidr::Cidr;
 
 /// The addresses of the clients that are allowed and denied.
 ///
@@ -14,7 +15,7 @@ use rproxy_client_ip::Cidr;
 /// # Examples
 ///
 /// ```
-/// use rproxy_access::AddressRules;
+/// use rproxy_client_ip::AddressRules;
 ///
 /// let rules = AddressRules::new().allow(["192.0.2.0/24".parse()?]).deny(["192.0.2.66".parse()?]);
 /// assert!(rules.decide("192.0.2.1".parse()?).is_allowed());

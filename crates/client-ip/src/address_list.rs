@@ -4,18 +4,18 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rproxy_client_ip::{Cidr, CidrError};
+use crate::cidr::{Cidr, CidrError};
 
 /// A list of address ranges.
 ///
 /// # Examples
 ///
 /// ```
-/// use rproxy_access::AddressList;
+/// use rproxy_client_ip::AddressList;
 ///
 /// let list = AddressList::parse("loopback, 192.0.2.1, 2001:db8::/32")?;
 /// assert_eq!(list.into_iter().count(), 4);
-/// # Ok::<(), rproxy_access::AddressListError>(())
+/// # Ok::<(), rproxy_client_ip::AddressListError>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AddressList {

@@ -62,8 +62,13 @@ impl ProblemHooks for ErrorHooks {
     }
 
     /// Returns the texts of a page, whose request ID also appears in the access log.
-    fn page_texts(&self, request: &ErrorRequest, rejection: &Rejection, extensions: &mut Extensions) -> PageTexts {
-        let explanation = request.is_operator.then(|| rejections::explanation(rejection)).flatten();
+    fn page_texts(
+        &self,
+        request: &ErrorRequest,
+        rejection: Option<&Rejection>,
+        extensions: &mut Extensions,
+    ) -> PageTexts {
+        let explanation = rejection.filter(|_| request.is_operator).and_then(rejections::explanation);
         let id = extensions.get().or(request.request_id.as_deref()).cloned().unwrap_or_else(RequestId::generate);
         let mut texts = PageTexts::default();
         texts.request_id = Some(id.as_str().to_owned());

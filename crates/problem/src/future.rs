@@ -64,6 +64,6 @@ where
             this.inner.set(None);
             return Poll::Ready(Ok(this.client.panicked()));
         }
-        polled.map_ok(|response| this.client.present(response.map(ResponseBody::inner)))
+        polled.map_ok(|response| this.client.present(response.map(ResponseBody::inner), cx))
     }
 }

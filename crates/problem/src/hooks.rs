@@ -14,9 +14,23 @@ pub trait ProblemHooks {
     fn read_request<B>(&self, request: &Request<B>, prefers_format: bool) -> Self::Request;
 
     /// Returns the request ID and the note of an error page, which the layer escapes. May add extensions to the response.
-    fn page_texts(&self, request: &Self::Request, rejection: &Rejection, extensions: &mut Extensions) -> PageTexts {
+    ///
+    /// There is no rejection if the page replaces an [error of the inner service](crate#errors-of-the-inner-service).
+    fn page_texts(
+        &self,
+        request: &Self::Request,
+        rejection: Option<&Rejection>,
+        extensions: &mut Extensions,
+    ) -> PageTexts {
         let _ = (request, rejection, extensions);
         PageTexts::default()
+    }
+
+    /// Returns whether a page may replace an [error of the inner service](crate#errors-of-the-inner-service) with these
+    /// extensions. The default is `true`.
+    fn replaces_error(&self, request: &Self::Request, extensions: &Extensions) -> bool {
+        let _ = (request, extensions);
+        true
     }
 
     /// Returns whether to discard the content of the response to a rejected request.
@@ -55,8 +69,8 @@ impl ProblemHooks for () {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PageTexts {
-    /// The ID of the request, in the footer.
+    /// The ID of the request, in the footer of the built-in page, and as `::REQUEST_ID::` of other pages.
     pub request_id: Option<String>,
-    /// A note with its title, set apart from the other text.
+    /// A note with its title, set apart from the other text of the built-in page.
     pub note: Option<(&'static str, String)>,
 }

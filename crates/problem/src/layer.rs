@@ -1,8 +1,13 @@
 //! A layer that formats responses to rejected requests.
 
+use std::sync::Arc;
+
 use tower_layer::Layer;
 
+use crate::error_pages::ErrorPages;
+use crate::pages_config::PagesConfig;
 use crate::service::ProblemService;
+use crate::status_set::StatusSet;
 
 /// A layer that formats responses to rejected requests, and catches panics.
 ///
@@ -13,10 +18,12 @@ use crate::service::ProblemService;
 ///
 /// let layer = ProblemLayer::new();
 /// ```
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct ProblemLayer<H = ()> {
     hooks: H,
+    /// `None` without pages, so that a service without pages is as small as possible.
+    pages: Option<Arc<PagesConfig>>,
 }
 
 impl ProblemLayer {
@@ -31,7 +38,25 @@ impl<H> ProblemLayer<H> {
     ///
     /// The hooks are cloned with the service. Some servers clone the service for each request.
     pub fn with_hooks(hooks: H) -> Self {
-        Self { hooks }
+        Self { hooks, pages: None }
+    }
+
+    /// Sends these pages instead of the built-in one. Statuses without a page keep the built-in page.
+    pub fn pages(mut self, pages: ErrorPages) -> Self {
+        self.config().pages = pages;
+        self
+    }
+
+    /// Sends [pages](Self::pages) instead of the content of the inner service's error responses with these statuses.
+    ///
+    /// See [the errors of the inner service](crate#errors-of-the-inner-service). The default is none.
+    pub fn replace_errors(mut self, statuses: StatusSet) -> Self {
+        self.config().replaced = statuses;
+        self
+    }
+
+    fn config(&mut self) -> &mut PagesConfig {
+        Arc::make_mut(self.pages.get_or_insert_default())
     }
 }
 
@@ -39,6 +64,6 @@ impl<S, H: Clone> Layer<S> for ProblemLayer<H> {
     type Service = ProblemService<S, H>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        ProblemService::new(inner, self.hooks.clone())
+        ProblemService::new(inner, self.hooks.clone(), self.pages.clone())
     }
 }

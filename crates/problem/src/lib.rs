@@ -42,7 +42,7 @@
 //!
 //! The layer formats responses with an error status and a [`Rejection`] in their extensions. All layers of rproxy insert this
 //! extension, and other layers can insert it as well. Error responses of the inner service have no such extension and pass
-//! unchanged.
+//! unchanged, with [an exception](#errors-of-the-inner-service).
 //!
 //! | Client | Response |
 //! |---|---|
@@ -60,6 +60,26 @@
 //!
 //! The page has no scripts and loads nothing. Its `Content-Security-Policy` replaces that of the response, and allows only
 //! its own style sheet.
+//!
+//! # Pages of the operator
+//!
+//! [`ErrorPages`] are HTML pages that [`ProblemLayer::pages`] sends instead of the built-in one, by status. They change nothing for
+//! clients that prefer JSON, text or gRPC. `Content-Security-Policy` is replaced by
+//! [that of the pages](ErrorPages::content_security_policy), which allows inline styles and no scripts.
+//!
+//! # Errors of the inner service
+//!
+//! Error responses of the inner service pass unchanged, unless [`ProblemLayer::replace_errors`] names their status. If there is a
+//! page for the status and the client prefers `text/html`, the page then replaces their content:
+//!
+//! - Fields about the content are removed: `Content-Encoding`, `Content-Range`, `Content-Disposition`, `Last-Modified`, `ETag`, digests
+//!   and others, and those about its storage, such as `Expires`. `Cache-Control` is `no-store`.
+//! - Status, `Set-Cookie`, `Retry-After`, `WWW-Authenticate`, `Allow` and all other fields stay. `Proxy-Status` is not added.
+//! - The content of the inner service is dropped. At most 64 KiB that have arrived are read before, so that a cache below the layer
+//!   can store them.
+//! - gRPC calls and requests that open a tunnel, such as a WebSocket, get the response of the inner service.
+//!
+//! Other clients get the response of the inner service with `Vary: accept`. [`ProblemHooks::replaces_error`] makes exceptions.
 //!
 //! # Panics
 //!
@@ -82,6 +102,9 @@
 //! A request with `Accept` costs one reference count; the field is parsed only for a rejection. A response that is not
 //! an error costs a comparison of its status. Neither allocates.
 //!
+//! With pages, each request costs another reference count. A page is parsed once, and a response shares its text: a client that
+//! reads slowly holds only the texts of the placeholders.
+//!
 //! # Errors
 //!
 //! Errors of the inner service pass through.
@@ -90,22 +113,28 @@
 
 mod accept;
 mod body;
+mod error_pages;
+mod escape;
 mod future;
 mod grpc;
 mod hooks;
 mod layer;
 mod page;
+mod pages_config;
 mod panic;
 mod presentation;
 mod service;
+mod status_set;
 
 pub use rproxy_core::Rejection;
 
 pub use self::body::ResponseBody;
+pub use self::error_pages::{ErrorPages, ErrorPagesError};
 pub use self::future::ResponseFuture;
 pub use self::hooks::{PageTexts, ProblemHooks};
 pub use self::layer::ProblemLayer;
 pub use self::service::ProblemService;
+pub use self::status_set::{StatusSet, StatusSetError};
 
 /// Compiles the examples of the README.
 #[cfg(doctest)]

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 
+use crate::escape::escaped;
 use crate::hooks::PageTexts;
 
 /// The `Content-Security-Policy` of the page, which allows only its own style sheet, by its hash.
@@ -59,25 +60,6 @@ fn sentence(status: StatusCode) -> &'static str {
         508 => "The request was forwarded in a loop between servers.",
         _ => "The server had a problem with this request; please try again later.",
     }
-}
-
-/// Escapes text for the content of an element, and for quoted attribute values.
-fn escaped(text: &str) -> Cow<'_, str> {
-    if !text.contains(['&', '<', '>', '"', '\'']) {
-        return Cow::Borrowed(text);
-    }
-    let mut escaped = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            _ => escaped.push(c),
-        }
-    }
-    Cow::Owned(escaped)
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! A service that formats responses to rejected requests.
 
 use std::error::Error;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, header};
 use http_body::Body;
 use tower_service::Service;
 
@@ -13,6 +14,7 @@ use crate::body::ResponseBody;
 use crate::future::ResponseFuture;
 use crate::grpc;
 use crate::hooks::ProblemHooks;
+use crate::pages_config::PagesConfig;
 use crate::presentation::Client;
 
 /// Middleware that formats responses to rejected requests, and catches panics. See [`ProblemLayer`](crate::ProblemLayer).
@@ -20,11 +22,12 @@ use crate::presentation::Client;
 pub struct ProblemService<S, H = ()> {
     inner: S,
     hooks: H,
+    pages: Option<Arc<PagesConfig>>,
 }
 
 impl<S, H> ProblemService<S, H> {
-    pub(crate) fn new(inner: S, hooks: H) -> Self {
-        Self { inner, hooks }
+    pub(crate) fn new(inner: S, hooks: H, pages: Option<Arc<PagesConfig>>) -> Self {
+        Self { inner, hooks, pages }
     }
 
     /// Returns a reference to the inner service.
@@ -64,8 +67,15 @@ where
             accept,
             grpc: grpc::content_type(&request),
             is_head: *request.method() == Method::HEAD,
+            is_upgrade: self.pages.is_some() && is_upgrade(&request),
+            pages: self.pages.clone(),
             hooks: self.hooks.clone(),
         };
         ResponseFuture::new(client, || self.inner.call(request))
     }
+}
+
+/// Returns whether the request opens a tunnel, such as a WebSocket (RFC 6455, RFC 8441).
+fn is_upgrade<B>(request: &Request<B>) -> bool {
+    *request.method() == Method::CONNECT || request.headers().contains_key(header::UPGRADE)
 }

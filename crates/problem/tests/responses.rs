@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -12,7 +14,7 @@ use http::header::{
 use http::{Extensions, HeaderValue, Request, Response, StatusCode};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full};
-use rproxy_problem::{PageTexts, ProblemHooks, ProblemLayer, Rejection, ResponseBody};
+use rproxy_problem::{ErrorPages, PageTexts, ProblemHooks, ProblemLayer, Rejection, ResponseBody};
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 
 type Answer = Result<Response<Full<Bytes>>, BoxError>;
@@ -56,11 +58,11 @@ impl ProblemHooks for Edge {
         if prefers_format { request.uri().path().to_owned() } else { String::new() }
     }
 
-    fn page_texts(&self, path: &String, rejection: &Rejection, extensions: &mut Extensions) -> PageTexts {
+    fn page_texts(&self, path: &String, rejection: Option<&Rejection>, extensions: &mut Extensions) -> PageTexts {
         extensions.insert(7_u8);
         let mut texts = PageTexts::default();
         texts.request_id = Some(format!("id-of-{path}"));
-        texts.note = Some(("For operators", rejection.to_string()));
+        texts.note = rejection.map(|rejection| ("For operators", rejection.to_string()));
         texts
     }
 
@@ -247,4 +249,204 @@ async fn panic_in_body_becomes_a_body_error() {
     let mut body = service.oneshot(request("GET", "/", None)).await.unwrap().into_body();
     assert!(body.frame().await.unwrap().is_err());
     assert!(body.frame().await.is_none() && body.is_end_stream());
+}
+
+fn pages() -> ErrorPages {
+    ErrorPages::new()
+        .page("404.html", "<style>h1{color:red}</style><h1>::STATUS:: ::REASON::</h1> <i>::REQUEST_ID::</i>")
+        .unwrap()
+        .page("5xx.html", "<h1>Oops</h1>")
+        .unwrap()
+        .page("maintenance.html", "<h1>Back soon</h1>")
+        .unwrap()
+}
+
+/// An application whose path is the status of its response.
+async fn application(request: Request<()>) -> Answer {
+    let response = Response::builder()
+        .status(&request.uri().path()[1..])
+        .header(CONTENT_TYPE, "text/plain")
+        .header("content-encoding", "gzip")
+        .header("content-disposition", "attachment")
+        .header("content-range", "bytes */10")
+        .header("last-modified", "Thu, 01 Jan 1970 00:00:00 GMT")
+        .header(ETAG, "\"1\"")
+        .header(CONTENT_SECURITY_POLICY, "default-src 'none'")
+        .header(CACHE_CONTROL, "public, max-age=60")
+        .header("expires", "Thu, 01 Jan 2099 00:00:00 GMT")
+        .header("set-cookie", "a=1")
+        .header("set-cookie", "b=2")
+        .header("www-authenticate", "Basic")
+        .header(RETRY_AFTER, "7");
+    Ok(response.body(Full::from("from the application"))?)
+}
+
+async fn replaced(
+    layer: ProblemLayer<impl ProblemHooks + Clone>,
+    request: Request<()>,
+) -> (http::response::Parts, Bytes) {
+    let (head, body) = layer.layer(service_fn(application)).oneshot(request).await.unwrap().into_parts();
+    (head, body.collect().await.unwrap().to_bytes())
+}
+
+fn replacing(statuses: &str) -> ProblemLayer {
+    ProblemLayer::new().pages(pages()).replace_errors(statuses.parse().unwrap())
+}
+
+#[tokio::test]
+async fn page_of_the_operator_replaces_the_built_in_page() {
+    let layer = ProblemLayer::with_hooks(Edge).pages(pages());
+    let send = async |request: Request<()>| {
+        let (head, body) = layer.clone().layer(service_fn(inner)).oneshot(request).await.unwrap().into_parts();
+        (head, body.collect().await.unwrap().to_bytes())
+    };
+    let (head, body) = send(request("GET", "/.env", Some(BROWSER))).await;
+    let page = "<style>h1{color:red}</style><h1>404 Not Found</h1> <i>id-of-/.env</i>";
+    assert_eq!((head.status.as_u16(), &*body), (404, page.as_bytes()));
+    assert_eq!(head.headers[CONTENT_TYPE], "text/html; charset=utf-8");
+    assert_eq!(
+        (&head.headers[VARY], &head.headers[CACHE_CONTROL]),
+        (&"accept".parse().unwrap(), &"no-store".parse().unwrap())
+    );
+    let policy = head.headers[CONTENT_SECURITY_POLICY].to_str().unwrap();
+    assert!(policy.contains("style-src 'self' 'unsafe-inline'") && policy.contains("script-src 'none'"), "{policy}");
+    assert_eq!(head.headers[PROXY_STATUS], "edge; error=http_request_denied");
+
+    let (head, body) = send(request("HEAD", "/.env", Some(BROWSER))).await;
+    assert_eq!((&head.headers[CONTENT_LENGTH], body.len()), (&HeaderValue::from(page.len()), 0));
+    // Other formats stay.
+    let (_, body) = send(request("GET", "/.env", Some("application/json"))).await;
+    assert!(body.starts_with(b"{\"type\":"), "{body:?}");
+    let (_, body) = send(request("GET", "/.env", None)).await;
+    assert_eq!(body, "Not Found\n");
+    // Errors of the application stay.
+    let (head, body) = send(request("GET", "/missing", Some(BROWSER))).await;
+    assert_eq!((head.headers.contains_key(VARY), &*body), (false, &b"<p>from the backend</p>"[..]));
+}
+
+#[tokio::test]
+async fn status_without_a_page_keeps_the_built_in_page() {
+    let layer = ProblemLayer::new().pages(ErrorPages::new().page("5xx.html", "oops").unwrap());
+    let response = layer.layer(service_fn(inner)).oneshot(request("GET", "/.env", Some(BROWSER))).await.unwrap();
+    let policy = response.headers()[CONTENT_SECURITY_POLICY].to_str().unwrap().to_owned();
+    assert!(policy.contains("style-src 'sha256-"), "{policy}");
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    assert!(body.starts_with(b"<!doctype html>"), "{body:?}");
+}
+
+#[tokio::test]
+async fn maintenance_has_a_page_that_other_503_do_not_get() {
+    for (reason, expected) in [("maintenance", "<h1>Back soon</h1>"), ("upstream", "<h1>Oops</h1>")] {
+        let service = ProblemLayer::new().pages(pages()).layer(service_fn(async move |_: Request<()>| {
+            let rejection = Rejection::new("test", reason, StatusCode::SERVICE_UNAVAILABLE);
+            Ok::<_, BoxError>(rejection.into_response(Full::<Bytes>::default()))
+        }));
+        let response = service.oneshot(request("GET", "/", Some(BROWSER))).await.unwrap();
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), expected);
+    }
+}
+
+#[tokio::test]
+async fn page_replaces_listed_errors_of_the_application_and_keeps_other_fields() {
+    let (head, body) = replaced(replacing("404, 5xx"), request("GET", "/404", Some(BROWSER))).await;
+    assert_eq!(
+        (head.status.as_u16(), &*body),
+        (404, &b"<style>h1{color:red}</style><h1>404 Not Found</h1> <i></i>"[..])
+    );
+    assert_eq!(head.headers[CONTENT_TYPE], "text/html; charset=utf-8");
+    assert_eq!(head.headers[CACHE_CONTROL], "no-store");
+    assert_eq!(head.headers[VARY], "accept");
+    assert!(head.headers[CONTENT_SECURITY_POLICY].to_str().unwrap().contains("'unsafe-inline'"));
+    for name in
+        ["content-encoding", "content-disposition", "content-range", "last-modified", "etag", "expires", PROXY_STATUS]
+    {
+        assert!(!head.headers.contains_key(name), "{name}");
+    }
+    assert_eq!(head.headers.get_all("set-cookie").iter().collect::<Vec<_>>(), ["a=1", "b=2"]);
+    assert_eq!(
+        (&head.headers["www-authenticate"], &head.headers[RETRY_AFTER]),
+        (&"Basic".parse().unwrap(), &"7".parse().unwrap())
+    );
+    assert!(head.extensions.get::<Rejection>().is_none());
+
+    let (head, body) = replaced(replacing("4xx, 502"), request("HEAD", "/502", Some(BROWSER))).await;
+    assert_eq!((&head.headers[CONTENT_LENGTH], body.len()), (&HeaderValue::from_static("13"), 0));
+}
+
+#[tokio::test]
+async fn application_errors_stay_for_other_statuses_clients_and_tunnels() {
+    let with = |name: &'static str, value: &str, mut request: Request<()>| {
+        request.headers_mut().insert(name, value.parse().unwrap());
+        request
+    };
+    let browser = |path: &str| request("GET", path, Some(BROWSER));
+    for (case, request, varies) in [
+        ("status that is not listed", browser("/403"), false),
+        ("status without a page", browser("/405"), false),
+        ("success", browser("/200"), false),
+        ("redirect", browser("/302"), false),
+        ("JSON", request("GET", "/502", Some("application/json")), true),
+        ("no preference", request("GET", "/502", None), true),
+        ("any type", request("GET", "/502", Some("*/*")), true),
+        ("long Accept", request("GET", "/502", Some(&("a/b,".repeat(10_000) + "text/html"))), true),
+        ("HTML refused", request("GET", "/502", Some("text/html;q=0, */*")), true),
+        ("gRPC", with("content-type", "application/grpc", request("POST", "/502", Some(BROWSER))), false),
+        ("WebSocket", with("upgrade", "websocket", browser("/502")), false),
+        ("WebSocket over HTTP/2", request("CONNECT", "/502", Some(BROWSER)), false),
+    ] {
+        let (head, body) = replaced(replacing("404-405, 5xx"), request).await;
+        assert_eq!(body, "from the application", "{case}");
+        assert_eq!(
+            (&head.headers[ETAG], head.headers.contains_key(VARY)),
+            (&"\"1\"".parse().unwrap(), varies),
+            "{case}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn hooks_can_keep_an_error_of_the_application() {
+    #[derive(Clone)]
+    struct Keep;
+    impl ProblemHooks for Keep {
+        type Request = ();
+        fn read_request<B>(&self, _: &Request<B>, _: bool) {}
+        fn replaces_error(&self, (): &(), _: &Extensions) -> bool {
+            false
+        }
+    }
+    let layer = ProblemLayer::with_hooks(Keep).pages(pages()).replace_errors("4xx".parse().unwrap());
+    assert_eq!(replaced(layer, request("GET", "/404", Some(BROWSER))).await.1, "from the application");
+}
+
+/// A body that counts its polls, and ends after `frames` frames of 1 KiB.
+struct Counted {
+    frames: usize,
+    polls: Arc<AtomicUsize>,
+}
+
+impl Body for Counted {
+    type Data = Bytes;
+    type Error = BoxError;
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.polls.fetch_add(1, Ordering::Relaxed);
+        let Some(left) = self.frames.checked_sub(1) else { return Poll::Ready(None) };
+        self.frames = left;
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[0; 1024])))))
+    }
+}
+
+#[tokio::test]
+async fn replaced_content_is_read_to_its_end_if_it_is_small() {
+    for (frames, polls) in [(0, 1), (3, 4), (1_000_000, 64)] {
+        let counter = Arc::<AtomicUsize>::default();
+        let counted = Arc::clone(&counter);
+        let service = replacing("502").layer(service_fn(move |_: Request<()>| {
+            let body = Counted { frames, polls: Arc::clone(&counted) };
+            std::future::ready(Response::builder().status(502).body(body))
+        }));
+        let response = service.oneshot(request("GET", "/", Some(BROWSER))).await.unwrap();
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "<h1>Oops</h1>");
+        assert_eq!(counter.load(Ordering::Relaxed), polls, "{frames}");
+    }
 }

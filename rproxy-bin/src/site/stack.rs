@@ -83,7 +83,7 @@ impl SiteStack {
             // The header rules of the operator win over the fields of all layers.
             .layer(self.response_rules.clone())
             // Error responses in the format that the client prefers. Catches panics.
-            .layer(self.error_response)
+            .layer(self.error_response.clone())
             // Outside of every layer that rejects, so that error responses have these fields, too.
             .layer(self.security_headers.clone())
             // 403. It only needs the client address.

@@ -1,6 +1,8 @@
-//! The admin listener, which serves health checks, metrics and cache purges. It is never the public listener.
+//! The admin listener, which serves health checks, metrics, cache purges and the maintenance switch. It is never the public listener.
 
 mod listener;
+mod maintenance;
+mod parameters;
 mod purge;
 
 use std::convert::Infallible;
@@ -18,7 +20,10 @@ use serde_json::json;
 use tower::BoxError;
 
 pub(crate) use self::listener::{AddressChange, AdminListener};
+use self::maintenance::MaintenanceRequest;
+use self::parameters::Parameters;
 use self::purge::{FindSite, PurgeRequest};
+use crate::maintenance::SiteMaintenances;
 use crate::site::SiteHosts;
 
 /// The HTTP service of the admin listener.
@@ -33,6 +38,7 @@ struct Inner {
     ready: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
     /// The function that returns all hosts of the site with a given name or host.
     site: Box<FindSite>,
+    maintenance: Box<dyn Fn() -> SiteMaintenances + Send + Sync>,
     /// The accepted host names, in lower case.
     hosts: RwLock<Vec<String>>,
 }
@@ -47,9 +53,11 @@ impl Admin {
         cache: impl Fn() -> Option<CacheStore> + Send + Sync + 'static,
         ready: impl Fn() -> Result<(), String> + Send + Sync + 'static,
         site: impl Fn(&str) -> Option<SiteHosts> + Send + Sync + 'static,
+        maintenance: impl Fn() -> SiteMaintenances + Send + Sync + 'static,
     ) -> Self {
         let (metrics, cache, ready, site) = (Box::new(metrics), Box::new(cache), Box::new(ready), Box::new(site));
-        Self { inner: Arc::new(Inner { metrics, cache, ready, site, hosts: RwLock::default() }) }
+        let maintenance = Box::new(maintenance);
+        Self { inner: Arc::new(Inner { metrics, cache, ready, site, maintenance, hosts: RwLock::default() }) }
     }
 
     /// Sets the host names of accepted requests, besides IP addresses and `localhost`.
@@ -89,18 +97,35 @@ impl Admin {
             }
             ("/cache/stats" | "/cache/purge", None) => text(StatusCode::NOT_FOUND, "the response cache is disabled\n"),
             ("/cache/stats", Some(store)) if read => stats(store),
-            ("/cache/purge", Some(_)) if parts.method == Method::POST && is_cross_site(&parts.headers) => {
+            ("/cache/purge", Some(_)) | ("/maintenance", _)
+                if parts.method == Method::POST && is_cross_site(&parts.headers) =>
+            {
                 text(StatusCode::FORBIDDEN, "cross-site requests are not allowed\n")
             }
             ("/cache/purge", Some(store)) if parts.method == Method::POST => {
                 let query = parts.uri.query().unwrap_or_default();
-                match PurgeRequest::read(query, &parts.headers, body, &self.inner.site).await {
+                let parameters = Parameters::read(query, &parts.headers, body).await;
+                match parameters.and_then(|parameters| PurgeRequest::parse(&parameters, &self.inner.site)) {
                     Ok(purges) => json(&json!({ "purged": purges.apply(store) })),
+                    Err(error) => text(error.status(), format!("{error}\n")),
+                }
+            }
+            ("/maintenance", _) if read => json(&maintenance::status((self.inner.maintenance)().all())),
+            ("/maintenance", _) if parts.method == Method::POST => {
+                let query = parts.uri.query().unwrap_or_default();
+                let sites = (self.inner.maintenance)();
+                let parameters = Parameters::read(query, &parts.headers, body).await;
+                match parameters.and_then(|parameters| MaintenanceRequest::parse(&parameters, &sites)) {
+                    Ok(request) => match request.apply() {
+                        Ok(status) => json(&status),
+                        Err(reason) => text(StatusCode::CONFLICT, format!("{reason}\n")),
+                    },
                     Err(error) => text(error.status(), format!("{error}\n")),
                 }
             }
             ("/healthz" | "/readyz" | "/metrics" | "/cache/stats", _) => not_allowed("GET, HEAD"),
             ("/cache/purge", _) => not_allowed("POST"),
+            ("/maintenance", _) => not_allowed("GET, HEAD, POST"),
             _ => text(StatusCode::NOT_FOUND, "Not Found\n"),
         }
     }
@@ -210,15 +235,19 @@ mod tests {
     use rproxy_router::RouteTable;
     use tower::{Layer, ServiceExt, service_fn};
 
-    use super::purge::FORM_LIMIT;
+    use super::parameters::FORM_LIMIT;
     use super::*;
+    use crate::config::Shared;
+    use crate::maintenance::SiteMaintenance;
     use crate::site::SiteNames;
 
     const FORM: &str = "application/x-www-form-urlencoded";
 
     fn admin(cache: Option<CacheStore>, ready: Result<(), &'static str>) -> Admin {
         let ready = move || ready.map_err(str::to_owned);
-        Admin::new(|_| "# EOF\n".to_owned(), move || cache.clone(), ready, |name| sites().hosts(name))
+        let sites_in_maintenance = maintenance();
+        let maintenance = move || sites_in_maintenance.clone();
+        Admin::new(|_| "# EOF\n".to_owned(), move || cache.clone(), ready, |name| sites().hosts(name), maintenance)
     }
 
     /// Returns the names of the sites `example.org` and `*.example.net` and of the default site.
@@ -232,6 +261,13 @@ mod tests {
             names.push((host.to_owned(), site));
         }
         SiteNames::new(Arc::new(table), names)
+    }
+
+    /// Returns the maintenance of these sites.
+    fn maintenance() -> SiteMaintenances {
+        let names = ["default", "example.org", "*.example.net"];
+        let all = names.map(|name| SiteMaintenance::new(name, Shared::default(), None));
+        SiteMaintenances::new(all.into(), sites())
     }
 
     async fn send(admin: &Admin, request: Request<Full<Bytes>>) -> (StatusCode, HeaderMap, String) {
@@ -282,6 +318,7 @@ mod tests {
             ("PUT", "/metrics", 405, "Method Not Allowed\n", Some("GET, HEAD")),
             ("POST", "/cache/stats", 405, "Method Not Allowed\n", Some("GET, HEAD")),
             ("GET", "/cache/purge?all", 405, "Method Not Allowed\n", Some("POST")),
+            ("PUT", "/maintenance?all&on=true", 405, "Method Not Allowed\n", Some("GET, HEAD, POST")),
             ("GET", "/", 404, "Not Found\n", None),
             ("GET", "/healthz/", 404, "Not Found\n", None),
             ("POST", "/cache", 404, "Not Found\n", None),
@@ -310,7 +347,7 @@ mod tests {
             (Some("localhost.evil.example"), 421),
             (Some("a b"), 421),
         ] {
-            for target in ["/healthz", "/metrics", "/cache/stats"] {
+            for target in ["/healthz", "/metrics", "/cache/stats", "/maintenance"] {
                 let mut request = bare("GET", target);
                 if let Some(host) = host {
                     request.headers_mut().insert(HOST, host.parse().unwrap());
@@ -423,6 +460,64 @@ mod tests {
         assert_eq!((status, &headers[CONTENT_TYPE]), (StatusCode::OK, &HeaderValue::from_static("application/json")));
         let stats: serde_json::Value = serde_json::from_str(&body).unwrap();
         assert_eq!((&stats["entries"], &stats["misses"], &stats["capacity"]), (&json!(4), &json!(4), &json!(1 << 20)));
+    }
+
+    #[tokio::test]
+    async fn maintenance_is_switched_for_one_site_or_all() {
+        let admin = admin(None, Ok(()));
+        let state = async || {
+            let (status, headers, body) = send(&admin, bare("GET", "/maintenance")).await;
+            assert_eq!((status.as_u16(), &headers[CONTENT_TYPE]), (200, &HeaderValue::from_static("application/json")));
+            let state: serde_json::Value = serde_json::from_str(&body).unwrap();
+            let sites = state["sites"].as_array().unwrap().iter();
+            sites.map(|site| (site["on"].as_bool().unwrap(), site["retry_after"].as_u64())).collect::<Vec<_>>()
+        };
+        let (on, off) = ((true, Some(300)), (false, None));
+        assert_eq!(state().await, [off; 3]);
+        for (request, expected) in [
+            (bare("POST", "/maintenance?site=example.org&on=true"), [off, on, off]),
+            (bare("POST", "/maintenance?site=*.example.net&on=true&retry_after=2m"), [off, on, (true, Some(120))]),
+            (bare("POST", "/maintenance?site=example.org&on=false"), [off, off, (true, Some(120))]),
+            (post("/maintenance", FORM, "all&on=1\n"), [on; 3]),
+            (post("/maintenance?all", FORM, "on=false"), [off; 3]),
+        ] {
+            let what = format!("{:?}", request.uri());
+            assert_eq!(send(&admin, request).await.0, StatusCode::OK, "{what}");
+            assert_eq!(state().await, expected, "{what}");
+        }
+    }
+
+    #[tokio::test]
+    async fn invalid_maintenance_request_changes_nothing() {
+        let admin = admin(None, Ok(()));
+        let cross_site = |name: &str, value: &str| {
+            let mut request = bare("POST", "/maintenance?all&on=true");
+            request.headers_mut().insert(http::HeaderName::try_from(name).unwrap(), value.parse().unwrap());
+            request
+        };
+        let large = format!("all&on=true&x={}", "a".repeat(FORM_LIMIT));
+        for (request, status, says) in [
+            (bare("POST", "/maintenance"), 400, "the request has no site; accepted: ?site=HOST or ?all"),
+            (bare("POST", "/maintenance?all"), 400, "the request has no parameter on"),
+            (bare("POST", "/maintenance?on=true"), 400, "the request has no site"),
+            (bare("POST", "/maintenance?all&on=maybe"), 400, "bad switch \"maybe\""),
+            (bare("POST", "/maintenance?all&on=true&on=false"), 400, "the parameter on selects"),
+            (bare("POST", "/maintenance?all&site=example.org&on=true"), 400, "the parameter site selects"),
+            (bare("POST", "/maintenance?all&on=true&retry_after=0"), 400, "bad duration \"0\""),
+            (bare("POST", "/maintenance?site=a.example&on=true"), 400, "unknown site \"a.example\""),
+            (bare("POST", "/maintenance?all&on=true&x"), 400, "unknown parameter \"x\""),
+            (post("/maintenance?all&on=true", "application/json", "{}"), 415, "application/x-www-form-urlencoded"),
+            (post("/maintenance", FORM, &large), 413, "larger than 65536 bytes"),
+            (cross_site("sec-fetch-site", "cross-site"), 403, "cross-site requests are not allowed"),
+            (cross_site("origin", "https://evil.example"), 403, "cross-site requests are not allowed"),
+            (cross_site("host", "evil.example"), 421, "unknown host"),
+        ] {
+            let what = format!("{:?}", request.uri());
+            let (got, _, body) = send(&admin, request).await;
+            assert_eq!(got.as_u16(), status, "{what} {body}");
+            assert!(body.contains(says), "{what}: {body}");
+        }
+        assert!(!send(&admin, bare("GET", "/maintenance")).await.2.contains("\"on\":true"));
     }
 
     #[tokio::test]

@@ -10,6 +10,7 @@ use rproxy_tls::Certificates;
 use rproxy_ws_passthrough::{ClosedBy, TunnelStats, Tunnels};
 
 use crate::close_codes::CloseCodes;
+use crate::maintenance::SiteMaintenance;
 use crate::observe::{LabelledValue, Metrics};
 use crate::state::ProcessState;
 
@@ -35,6 +36,7 @@ pub(crate) fn register(
         move || log.access_log().map_or(0, |writer| writer.dropped()),
     );
     register_sites(metrics, state);
+    register_maintenance(metrics, state);
     // All sites have the same store.
     #[cfg(feature = "redis")]
     if let Some(store) = state.rate_limits().iter().find_map(|limit| limit.store.as_ref()) {
@@ -81,6 +83,17 @@ fn register_sites(metrics: &Metrics, state: &ProcessState) {
             label.counts().map(|(code, count)| (labels(code), count)).collect::<Vec<_>>()
         };
         state.labels().into_iter().flat_map(counted).collect()
+    });
+}
+
+fn register_maintenance(metrics: &Metrics, state: &ProcessState) {
+    let state = state.clone();
+    metrics.gauges("maintenance", "Whether a site is in maintenance: 1 or 0", move || {
+        let value = |maintenance: &SiteMaintenance| {
+            let is_on = maintenance.status().retry_after.is_some();
+            (vec![("site", maintenance.site().to_owned())], u64::from(is_on))
+        };
+        state.maintenance().all().map(value).collect()
     });
 }
 

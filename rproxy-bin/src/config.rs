@@ -40,10 +40,10 @@ use rproxy_server::ListenAddr;
 
 use self::source::ValueSources;
 use crate::layers::{
-    AccessSettings, ApplicationSettings, CacheSettings, ClientIpSettings, CompressionSettings, ForwardHeadersSettings,
-    HeaderRulesSettings, LimitSettings, ListenerSettings, ObserveSettings, PathFilterSettings, ProcessSettings,
-    RateLimitSettings, RequestGuardSettings, RoutingSettings, SecurityHeadersSettings, StaticFilesSettings,
-    TlsSettings, UpstreamSettings, WebSocketSettings,
+    AccessSettings, ApplicationSettings, CacheSettings, ClientIpSettings, CompressionSettings, ErrorPagesSettings,
+    ForwardHeadersSettings, HeaderRulesSettings, LimitSettings, ListenerSettings, MaintenanceSettings, ObserveSettings,
+    PathFilterSettings, ProcessSettings, RateLimitSettings, RequestGuardSettings, RoutingSettings,
+    SecurityHeadersSettings, StaticFilesSettings, TlsSettings, UpstreamSettings, WebSocketSettings,
 };
 use crate::setting::{Entry, RuleContext, Settings};
 use crate::values::listen::{every_address, without_covered};
@@ -184,6 +184,10 @@ config! {
     compression: CompressionSettings,
     /// The settings of the security headers in responses.
     security_headers: SecurityHeadersSettings,
+    /// The settings of the pages that replace error responses.
+    error_pages: ErrorPagesSettings,
+    /// The settings of the maintenance of a site.
+    maintenance: MaintenanceSettings,
     /// The settings of the rules for header fields.
     header_rules: HeaderRulesSettings,
     /// The settings of the filter for sensitive paths.

@@ -9,7 +9,7 @@ mod operator;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use http::{Extensions, HeaderValue, Request};
+use http::{Extensions, HeaderValue, Request, Response};
 use rproxy_client_ip::TrustedPeer;
 use rproxy_core::{ProxyErrorType, Rejection};
 use rproxy_forward_headers::RequestId;
@@ -22,22 +22,13 @@ use crate::rejections;
 pub type ErrorResponseLayer = ProblemLayer<ErrorHooks>;
 
 /// The parts of error responses that this proxy decides.
+///
+/// With [`ProblemLayer::discard_by_hooks`], requests for blocked paths get no response ([`CloseConnection`]). Requests from trusted
+/// proxies still get one: a load balancer would count a closed connection as a failure of this proxy.
+// A field here would add eight bytes to each copy of the service, of which idle sites have many.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct ErrorHooks {
-    closes_on_blocked_path: bool,
-}
-
-impl ErrorHooks {
-    /// Sets whether requests for blocked paths get no response ([`CloseConnection`]). Off by default.
-    ///
-    /// Requests from trusted proxies still get a response: a load balancer would count a closed connection as a
-    /// failure of this proxy.
-    #[must_use]
-    pub fn close_on_blocked_path(mut self, closes_on_blocked_path: bool) -> Self {
-        self.closes_on_blocked_path = closes_on_blocked_path;
-        self
-    }
-}
+#[non_exhaustive]
+pub struct ErrorHooks {}
 
 /// The data of a request that its error response needs.
 #[derive(Debug)]
@@ -46,7 +37,7 @@ pub struct ErrorRequest {
     request_id: Option<Box<RequestId>>,
     /// Whether error pages name the cause of the error, because the client is the operator.
     is_operator: bool,
-    closes_on_blocked_path: bool,
+    is_from_trusted_proxy: bool,
 }
 
 impl ProblemHooks for ErrorHooks {
@@ -57,7 +48,7 @@ impl ProblemHooks for ErrorHooks {
             // Only an HTML page has these.
             request_id: if prefers_format { RequestId::of_request(request).map(Box::new) } else { None },
             is_operator: prefers_format && operator::is_operator(request),
-            closes_on_blocked_path: self.closes_on_blocked_path && request.extensions().get::<TrustedPeer>().is_none(),
+            is_from_trusted_proxy: request.extensions().get::<TrustedPeer>().is_some(),
         }
     }
 
@@ -77,8 +68,12 @@ impl ProblemHooks for ErrorHooks {
         texts
     }
 
+    fn replaces_error(&self, _: &ErrorRequest, extensions: &Extensions) -> bool {
+        extensions.get::<BackendError>().is_some()
+    }
+
     fn discards_response(&self, request: &ErrorRequest, rejection: &Rejection, extensions: &mut Extensions) -> bool {
-        let is_discarded = request.closes_on_blocked_path && rejection.reason() == "blocked_path";
+        let is_discarded = !request.is_from_trusted_proxy && rejection.reason() == "blocked_path";
         if is_discarded {
             extensions.insert(CloseConnection);
         }
@@ -98,6 +93,19 @@ impl ProblemHooks for ErrorHooks {
         // The panic hook has printed the location; this adds the panic to the log.
         tracing::error!(panic = message, "panic while serving a request");
     }
+}
+
+/// Response extension: an error response of the backend, not of a layer in front of it.
+#[derive(Clone, Copy, Debug)]
+struct BackendError;
+
+/// Marks an error response of the backend, whose content a page may replace. Those of an authentication service, and fixed
+/// responses, are not marked.
+pub(crate) fn mark_backend_error<B>(mut response: Response<B>) -> Response<B> {
+    if response.status().as_u16() >= 400 {
+        response.extensions_mut().insert(BackendError);
+    }
+    response
 }
 
 /// Returns the number of panics caught by this process.
@@ -132,9 +140,9 @@ mod tests {
     }
 
     /// Sends a request for a blocked path.
-    async fn answer(request: Request<()>, hooks: ErrorHooks) -> (http::response::Parts, Bytes) {
+    async fn answer(request: Request<()>, closes: bool) -> (http::response::Parts, Bytes) {
         let service = ServiceBuilder::new()
-            .layer(ErrorResponseLayer::with_hooks(hooks))
+            .layer(ErrorResponseLayer::with_hooks(ErrorHooks::default()).discard_by_hooks(closes))
             .layer(PathFilterLayer::new(PathRules::builder().block("/.env").unwrap().build().unwrap()))
             .service(service_fn(async |_: Request<()>| Ok::<_, BoxError>(Response::new(Full::<Bytes>::default()))));
         let (head, body) = service.oneshot(request).await.unwrap().into_parts();
@@ -143,7 +151,7 @@ mod tests {
 
     #[tokio::test]
     async fn response_has_proxy_status_and_a_generated_request_id() {
-        let (head, body) = answer(request(BROWSER), ErrorHooks::default()).await;
+        let (head, body) = answer(request(BROWSER), false).await;
         assert_eq!(head.headers["proxy-status"], "rproxy; error=http_request_denied");
         let page = std::str::from_utf8(&body).unwrap();
         let id: &RequestId = head.extensions.get().unwrap();
@@ -158,7 +166,7 @@ mod tests {
     async fn rejected_grpc_call_names_the_proxy() {
         let mut request = Request::post("/.env").body(()).unwrap();
         request.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
-        let (head, _) = answer(request, ErrorHooks::default()).await;
+        let (head, _) = answer(request, false).await;
         assert_eq!(head.headers["grpc-message"], "rproxy: 404 Not Found (blocked_path)");
         assert_eq!(head.headers["proxy-status"], "rproxy; error=http_request_denied");
     }
@@ -170,7 +178,7 @@ mod tests {
             if is_trusted {
                 request.extensions_mut().insert(TrustedPeer::default());
             }
-            let (head, body) = answer(request, ErrorHooks::default().close_on_blocked_path(closes)).await;
+            let (head, body) = answer(request, closes).await;
             assert_eq!(head.extensions.get::<CloseConnection>().is_some(), is_closed, "{closes} {is_trusted}");
             assert_eq!(body.is_empty(), is_closed);
         }
@@ -184,7 +192,7 @@ mod tests {
             if is_trusted {
                 request.extensions_mut().insert(TrustedPeer::default());
             }
-            let (_, body) = answer(request, ErrorHooks::default()).await;
+            let (_, body) = answer(request, false).await;
             let shown = sent.replace('<', "&lt;").replace('>', "&gt;");
             let expected = format!("<code>{shown}</code>");
             assert_eq!(std::str::from_utf8(&body).unwrap().contains(&expected), is_shown, "{sent} {is_trusted}");
@@ -201,7 +209,7 @@ mod tests {
             if is_loopback {
                 request.extensions_mut().insert(LoopbackClient);
             }
-            let (_, body) = answer(request, ErrorHooks::default()).await;
+            let (_, body) = answer(request, false).await;
             let text = std::str::from_utf8(&body).unwrap();
             let names = ["/.env", "RPROXY_BLOCKED_PATHS"].map(|name| text.contains(name));
             assert_eq!(names, [is_named; 2], "{is_loopback} {accept} {text}");

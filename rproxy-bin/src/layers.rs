@@ -15,10 +15,12 @@ pub use self::application::ApplicationSettings;
 pub use self::cache::CacheSettings;
 pub use self::client_ip::ClientIpSettings;
 pub use self::compression::CompressionSettings;
+pub use self::error_pages::ErrorPagesSettings;
 pub use self::forward_headers::ForwardHeadersSettings;
 pub use self::header_rules::HeaderRulesSettings;
 pub use self::limits::LimitSettings;
 pub use self::listeners::ListenerSettings;
+pub use self::maintenance::MaintenanceSettings;
 pub use self::observe::ObserveSettings;
 pub use self::path_filter::PathFilterSettings;
 pub use self::process::ProcessSettings;
@@ -38,10 +40,12 @@ mod application;
 mod cache;
 mod client_ip;
 mod compression;
+mod error_pages;
 mod forward_headers;
 mod header_rules;
 mod limits;
 mod listeners;
+mod maintenance;
 mod observe;
 mod path_filter;
 mod pem;
@@ -61,6 +65,7 @@ pub(crate) fn rejections() -> impl Iterator<Item = &'static KnownRejection> {
         request_guard::REJECTIONS,
         path_filter::REJECTIONS,
         access::REJECTIONS,
+        maintenance::REJECTIONS,
         websocket::REJECTIONS,
         cache::REJECTIONS,
         upstream::REJECTIONS,

@@ -81,6 +81,7 @@ mod known_rejection;
 pub mod layers;
 mod log_throttle;
 pub mod logging;
+mod maintenance;
 mod man_page;
 pub mod observe;
 mod optional_layer;

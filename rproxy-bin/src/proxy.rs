@@ -31,6 +31,7 @@ use crate::demo;
 use crate::edge::{Stack, WorkerUpstreams};
 use crate::error_response::{ErrorHooks, ErrorResponseLayer};
 use crate::logging;
+use crate::maintenance::watch_files;
 use crate::observe::Writer;
 use crate::redirect::{HttpsRedirect, RedirectPorts};
 use crate::reload::ServiceSlot;
@@ -91,6 +92,8 @@ impl Proxy {
         let shared = ProcessState::open(&config);
         let shared = shared.map_err(|error| startup_advice::stack(config.cache.disk.as_deref(), error))?;
         let stack = with_certificates(&certificates, &config, shared.stack(&config)?);
+        // Before the first request.
+        shared.maintenance().check_files();
 
         let workers = config.worker_count().get();
         let new_slot = |_| {
@@ -131,6 +134,8 @@ impl Proxy {
         let admin = AdminListener::start(admin, Arc::clone(&inherited), &config.process);
         let successor = config.process.handover_socket.as_deref().map(HandoverListener::bind);
         let successor = successor.transpose().map_err(startup_advice::handover)?;
+        let sites = shared.clone();
+        tokio::spawn(watch_files(move || sites.maintenance()));
         tokio::spawn(startup_log::check_idle_backends(startup_log::backends(&config), shared.metrics()));
         let proxy = Self {
             started: config.without_sites(),
@@ -250,6 +255,7 @@ impl Proxy {
         let closed = closed_tunnels(&self.current(), &config);
         let closed: Vec<TunnelCounts> = closed.iter().filter_map(|name| self.shared.tunnel_counts(name)).collect();
         self.shared.commit(configured);
+        self.shared.maintenance().check_files();
         logging::set_filter(&config.observe.log_level);
         self.set_health_checks(&stack);
         (self.replace)(&stack, &config);
@@ -392,6 +398,12 @@ fn admin(shared: &ProcessState, certificates: &Option<Certificates>, draining: &
         MetricsFormat::Prometheus => metrics.prometheus_text(),
         MetricsFormat::OpenMetrics => metrics.exposition(),
     };
-    let sites = shared.clone();
-    Admin::new(exposition, move || shared.cache(), ready, move |name| sites.site(name))
+    let (sites, maintenance) = (shared.clone(), shared.clone());
+    Admin::new(
+        exposition,
+        move || shared.cache(),
+        ready,
+        move |name| sites.site(name),
+        move || maintenance.maintenance(),
+    )
 }

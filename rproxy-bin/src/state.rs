@@ -5,6 +5,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rproxy_cache::{CacheStore, DiskTier};
+use rproxy_maintenance::{Maintenance, MaintenanceLayer};
 use rproxy_upstream::{Backends, SystemFiles};
 use rproxy_ws_passthrough::{TunnelCounts, WsPassthroughLayer};
 
@@ -13,10 +14,11 @@ use self::upstreams::Upstreams;
 use crate::close_codes::CloseCodes;
 use crate::config::{AccessLog, BlockedPathResponse, Config, RouteConfig, Shared};
 use crate::edge::{Routes, Stack};
-use crate::error_response::{ErrorHooks, ErrorResponseLayer};
+use crate::error_response::ErrorResponseLayer;
 use crate::layers::rate_limit::RateLimit;
-use crate::layers::{AccessSettings, RateLimitSettings, StackError};
+use crate::layers::{AccessSettings, ErrorPagesSettings, RateLimitSettings, StackError};
 use crate::logging;
+use crate::maintenance::{SiteMaintenance, SiteMaintenances};
 use crate::observe::{Format, Metrics, ObserveLayer, SiteLabel, Writer};
 use crate::setting::{SettingValues, Settings};
 use crate::site::{Authentication, Handler, SiteHosts, SiteNames, SiteStack};
@@ -36,8 +38,8 @@ pub(crate) struct ProcessState {
 pub(crate) struct PlannedStack {
     pub(crate) stack: Stack,
     pub(crate) configured: ConfiguredState,
-    /// The sites and routes with the same settings as before, but other content in the files of their upstream or of users and
-    /// addresses.
+    /// The sites and routes with the same settings as before, but other content in the files of their upstream, of users and
+    /// addresses, or of error pages.
     pub(crate) changed_files: Vec<Name>,
 }
 
@@ -57,6 +59,9 @@ pub(crate) struct ConfiguredState {
     authentications: HashMap<SettingValues, Authentication>,
     /// The access settings of each site and route, and the values that they had when they were read.
     access: HashMap<Name, (Shared<AccessSettings>, SettingValues)>,
+    /// The settings of the sites and routes with error pages.
+    error_pages: HashMap<Name, Shared<ErrorPagesSettings>>,
+    maintenance: SiteMaintenances,
     /// The open tunnels of each site and route.
     tunnels: HashMap<Name, TunnelCounts>,
     labels: HashMap<Name, SiteLabel>,
@@ -94,6 +99,8 @@ impl ProcessState {
             limits: HashMap::new(),
             authentications: HashMap::new(),
             access: HashMap::new(),
+            error_pages: HashMap::new(),
+            maintenance: SiteMaintenances::default(),
             tunnels: HashMap::new(),
             labels: HashMap::new(),
             sites: SiteNames::default(),
@@ -124,6 +131,11 @@ impl ProcessState {
     /// Returns the hosts of the site that has this name or host.
     pub(crate) fn site(&self, name: &str) -> Option<SiteHosts> {
         self.configured().sites.hosts(name)
+    }
+
+    /// Returns the maintenance of all sites.
+    pub(crate) fn maintenance(&self) -> SiteMaintenances {
+        self.configured().maintenance.clone()
     }
 
     /// Returns the counts of the open tunnels of a site or route.
@@ -166,10 +178,13 @@ impl ProcessState {
         previous.set_cache(config.configurations().any(|config| config.cache.enabled).then_some(config.cache.size));
         let mut builder = Builder {
             layers: Layers::new(self.ws_passthrough.clone()),
+            previous_maintenance: previous.maintenance.by_site(),
             previous,
             limits: HashMap::new(),
             authentications: HashMap::new(),
             access: HashMap::new(),
+            error_pages: HashMap::new(),
+            maintenance: Vec::new(),
             tunnels: HashMap::new(),
             labels: Vec::new(),
             stacks: Vec::new(),
@@ -184,7 +199,11 @@ impl ProcessState {
         let mut sites = vec![0];
         match config.has_default_site() {
             true => builder.add_site("default", config, &config.default_routes)?,
-            false => builder.add_rejecting(config)?,
+            false => {
+                // The default site has its place in the table, without serving requests.
+                drop(builder.add_maintenance("default", config));
+                builder.add_rejecting(config)?;
+            }
         }
         for site in &config.sites {
             sites.push(builder.stacks.len());
@@ -196,12 +215,15 @@ impl ProcessState {
             builder.add_rejecting(config)?;
         }
         let Builder { previous: mut configured, limits, tunnels, labels, stacks, upstreams, .. } = builder;
-        let Builder { authentications, access, backends, indices, changed_files, .. } = builder;
+        let Builder { authentications, access, error_pages, maintenance, backends, indices, changed_files, .. } =
+            builder;
         let named = labels.iter().map(|label| ((label.site().to_owned(), label.route().to_owned()), label.clone()));
         (configured.limits, configured.tunnels, configured.labels) = (limits, tunnels, named.collect());
         (configured.authentications, configured.access) = (authentications, access);
+        configured.error_pages = error_pages;
         configured.upstreams = upstreams;
         configured.sites = SiteNames::new(Arc::clone(&table), site_names(config));
+        configured.maintenance = SiteMaintenances::new(maintenance, configured.sites.clone());
         let stack = Stack {
             client_ip: config.client_ip.layer(),
             observe: configured.observe.clone(),
@@ -268,9 +290,13 @@ struct Builder {
     layers: Layers,
     /// The state before the reload, with the access log and the cache of the new configuration.
     previous: ConfiguredState,
+    previous_maintenance: HashMap<String, SiteMaintenance>,
     limits: HashMap<Name, (Shared<RateLimitSettings>, RateLimit)>,
     authentications: HashMap<SettingValues, Authentication>,
     access: HashMap<Name, (Shared<AccessSettings>, SettingValues)>,
+    error_pages: HashMap<Name, Shared<ErrorPagesSettings>>,
+    /// The maintenance of each site, in the order of the table.
+    maintenance: Vec<SiteMaintenance>,
     tunnels: HashMap<Name, TunnelCounts>,
     labels: Vec<SiteLabel>,
     stacks: Vec<SiteStack>,
@@ -294,17 +320,30 @@ impl Builder {
         let sharing = routes.iter().filter(is_shared).map(|route| route.route.to_string());
         let sharing = std::iter::once(String::new()).chain(sharing).filter(|_| config.websocket.has_limits());
         let sharing: Arc<[_]> = sharing.map(|route| self.tunnel_counts(name, &route)).collect();
-        self.add(name, "", config, None, Arc::clone(&sharing))?;
+        let maintenance = self.add_maintenance(name, config);
+        self.add(name, "", config, None, Arc::clone(&sharing), &maintenance)?;
         for route in routes {
             let sharing = if is_shared(&route) { Arc::clone(&sharing) } else { Arc::default() };
-            self.add(name, &route.route.to_string(), &route.config, Some(config), sharing)?;
+            self.add(name, &route.route.to_string(), &route.config, Some(config), sharing, &maintenance)?;
         }
         Ok(())
     }
 
     /// Adds the stack that rejects unknown hosts and ambiguous paths.
     fn add_rejecting(&mut self, config: &Config) -> Result<(), StackError> {
-        self.add(REJECTING, "", config, None, Arc::default())
+        self.add(REJECTING, "", config, None, Arc::default(), &MaintenanceLayer::new(Maintenance::new()))
+    }
+
+    /// Adds the maintenance of a site, which keeps its state, and returns the layer.
+    fn add_maintenance(&mut self, site: &str, config: &Config) -> MaintenanceLayer {
+        let before = self.previous_maintenance.get(site);
+        let maintenance = SiteMaintenance::new(site, config.maintenance.clone(), before);
+        if before.is_some_and(|before| maintenance.has_changed_addresses(before)) {
+            self.changed_files.push((site.to_owned(), String::new()));
+        }
+        let layer = maintenance.layer();
+        self.maintenance.push(maintenance);
+        layer
     }
 
     /// Adds the stack of a site or route. The limits of its WebSockets include those that `sharing` counts.
@@ -315,6 +354,7 @@ impl Builder {
         config: &Config,
         parent: Option<&Config>,
         sharing: Arc<[TunnelCounts]>,
+        maintenance: &MaintenanceLayer,
     ) -> Result<(), StackError> {
         let handler = match &config.routing.redirect {
             _ if site == REJECTING => Handler::Reject(self.previous.observe.notices()),
@@ -325,13 +365,12 @@ impl Builder {
         let tunnels = self.tunnel_counts(site, route);
         let stack = SiteStack {
             response_rules: config.header_rules.response.value().clone(),
-            error_response: ErrorResponseLayer::with_hooks(
-                ErrorHooks::default().close_on_blocked_path(config.path_filter.status == BlockedPathResponse::Close),
-            ),
+            error_response: self.error_response(site, route, config),
             security_headers: self.layers.security_headers(config),
             address_filter: self.layers.address_filter(config),
             rate_limit: self.rate_limit(site, route, config, parent)?.map(|limit| limit.layer),
             guard: self.layers.guard(config),
+            maintenance: maintenance.clone(),
             path_filter: self.layers.path_filter(config),
             ws_passthrough: self.layers.ws_passthrough(config).counts(tunnels).shared_limits(sharing),
             forward_headers: self.layers.forward_headers(config),
@@ -353,6 +392,19 @@ impl Builder {
         let label = self.previous.labels.get(&(site.to_owned(), route.to_owned())).cloned();
         self.labels.push(label.unwrap_or_else(|| SiteLabel::new(site, route)));
         Ok(())
+    }
+
+    /// Returns the layer that formats error responses, with the pages of the site or route.
+    fn error_response(&mut self, site: &str, route: &str, config: &Config) -> ErrorResponseLayer {
+        let settings = &config.error_pages;
+        if settings.pages.is_some() {
+            let name = (site.to_owned(), route.to_owned());
+            if self.previous.error_pages.get(&name).is_some_and(|before| settings.has_changed_pages(before)) {
+                self.changed_files.push(name.clone());
+            }
+            self.error_pages.insert(name, settings.clone());
+        }
+        settings.layer(config.path_filter.status == BlockedPathResponse::Close)
     }
 
     /// Returns the rate limit of a site or route. A route that changes none of its settings shares that of its site.

@@ -36,7 +36,7 @@ impl MaintenanceLayer {
     /// call.
     pub fn exempt(self, ranges: impl IntoIterator<Item = Cidr>) -> Self {
         let maintenance = self.config.maintenance.clone();
-        Self { config: Arc::new(Config { maintenance, exempt: Some(AddressRules::new().allow(ranges)) }) }
+        Self { config: Arc::new(Config { maintenance, exempt: Some(Box::new(AddressRules::new().allow(ranges))) }) }
     }
 }
 

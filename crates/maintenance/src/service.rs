@@ -24,7 +24,8 @@ pub struct MaintenanceService<S> {
 pub(crate) struct Config {
     pub(crate) maintenance: Maintenance,
     /// The rules that allow only the addresses of exempt clients.
-    pub(crate) exempt: Option<AddressRules>,
+    // Boxed, because most layers have none.
+    pub(crate) exempt: Option<Box<AddressRules>>,
 }
 
 impl<S> MaintenanceService<S> {

@@ -35,7 +35,8 @@ pub trait ProblemHooks {
 
     /// Returns whether to discard the content of the response to a rejected request.
     ///
-    /// Servers that close the connection instead of responding need no content. May add extensions to the response.
+    /// Servers that close the connection instead of responding need no content. May add extensions to the response. Only a layer
+    /// with [`discard_by_hooks`](crate::ProblemLayer::discard_by_hooks) calls this.
     fn discards_response(&self, request: &Self::Request, rejection: &Rejection, extensions: &mut Extensions) -> bool {
         let _ = (request, rejection, extensions);
         false

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tower_layer::Layer;
 
+use crate::config::Config;
 use crate::error_pages::ErrorPages;
-use crate::pages_config::PagesConfig;
 use crate::service::ProblemService;
 use crate::status_set::StatusSet;
 
@@ -22,8 +22,8 @@ use crate::status_set::StatusSet;
 #[must_use]
 pub struct ProblemLayer<H = ()> {
     hooks: H,
-    /// `None` without pages, so that a service without pages is as small as possible.
-    pages: Option<Arc<PagesConfig>>,
+    /// `None` if all settings have their defaults, so that the service is as small as possible.
+    config: Option<Arc<Config>>,
 }
 
 impl ProblemLayer {
@@ -38,7 +38,7 @@ impl<H> ProblemLayer<H> {
     ///
     /// The hooks are cloned with the service. Some servers clone the service for each request.
     pub fn with_hooks(hooks: H) -> Self {
-        Self { hooks, pages: None }
+        Self { hooks, config: None }
     }
 
     /// Sends these pages instead of the built-in one. Statuses without a page keep the built-in page.
@@ -55,8 +55,16 @@ impl<H> ProblemLayer<H> {
         self
     }
 
-    fn config(&mut self) -> &mut PagesConfig {
-        Arc::make_mut(self.pages.get_or_insert_default())
+    /// Lets [`ProblemHooks::discards_response`](crate::ProblemHooks::discards_response) discard responses. The default is `false`.
+    pub fn discard_by_hooks(mut self, discards: bool) -> Self {
+        if discards || self.config.is_some() {
+            self.config().discards = discards;
+        }
+        self
+    }
+
+    fn config(&mut self) -> &mut Config {
+        Arc::make_mut(self.config.get_or_insert_default())
     }
 }
 
@@ -64,6 +72,6 @@ impl<S, H: Clone> Layer<S> for ProblemLayer<H> {
     type Service = ProblemService<S, H>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        ProblemService::new(inner, self.hooks.clone(), self.pages.clone())
+        ProblemService::new(inner, self.hooks.clone(), self.config.clone())
     }
 }

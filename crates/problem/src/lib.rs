@@ -113,6 +113,7 @@
 
 mod accept;
 mod body;
+mod config;
 mod error_pages;
 mod escape;
 mod future;
@@ -120,7 +121,6 @@ mod grpc;
 mod hooks;
 mod layer;
 mod page;
-mod pages_config;
 mod panic;
 mod presentation;
 mod service;

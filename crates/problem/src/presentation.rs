@@ -17,11 +17,11 @@ use rproxy_core::Rejection;
 
 use crate::accept::{Accept, ErrorFormat};
 use crate::body::ResponseBody;
+use crate::config::Config;
 use crate::error_pages::{ErrorPages, Template};
 use crate::grpc;
 use crate::hooks::ProblemHooks;
 use crate::page;
-use crate::pages_config::PagesConfig;
 
 /// The properties of a request that decide the format of an error response.
 pub(crate) struct Client<H: ProblemHooks> {
@@ -30,9 +30,9 @@ pub(crate) struct Client<H: ProblemHooks> {
     /// The content type of the gRPC call, if the request is one.
     pub(crate) grpc: Option<&'static str>,
     pub(crate) is_head: bool,
-    /// Whether the request opens a tunnel. `false` without pages.
+    /// Whether the request opens a tunnel. `false` without settings.
     pub(crate) is_upgrade: bool,
-    pub(crate) pages: Option<Arc<PagesConfig>>,
+    pub(crate) config: Option<Arc<Config>>,
     pub(crate) hooks: H,
 }
 
@@ -64,7 +64,8 @@ impl<H: ProblemHooks> Client<H> {
         B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>,
     {
         let (mut head, body) = response.into_parts();
-        if self.hooks.discards_response(&self.request, rejection, &mut head.extensions) {
+        let discards = self.config.as_ref().is_some_and(|config| config.discards);
+        if discards && self.hooks.discards_response(&self.request, rejection, &mut head.extensions) {
             return Response::from_parts(head, ResponseBody::empty());
         }
         if let Some(value) = self.hooks.proxy_status(rejection.error_type()) {
@@ -95,7 +96,7 @@ impl<H: ProblemHooks> Client<H> {
     }
 
     fn page<B>(&self, head: &mut response::Parts, rejection: &Rejection) -> ResponseBody<B, H> {
-        let pages = self.pages.as_ref().map(|config| &config.pages);
+        let pages = self.config.as_ref().map(|config| &config.pages);
         if let Some((pages, page)) = pages.and_then(|pages| Some((pages, pages.find(head.status, Some(rejection))?))) {
             return self.rendered(head, Some(rejection), pages, page);
         }
@@ -113,7 +114,7 @@ impl<H: ProblemHooks> Client<H> {
     where
         B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>,
     {
-        let Some(PagesConfig { pages, replaced }) = self.pages.as_deref() else { return response };
+        let Some(Config { pages, replaced, .. }) = self.config.as_deref() else { return response };
         if self.grpc.is_some()
             || self.is_upgrade
             || !replaced.contains(response.status())

@@ -11,10 +11,10 @@ use tower_service::Service;
 
 use crate::accept::Accept;
 use crate::body::ResponseBody;
+use crate::config::Config;
 use crate::future::ResponseFuture;
 use crate::grpc;
 use crate::hooks::ProblemHooks;
-use crate::pages_config::PagesConfig;
 use crate::presentation::Client;
 
 /// Middleware that formats responses to rejected requests, and catches panics. See [`ProblemLayer`](crate::ProblemLayer).
@@ -22,12 +22,12 @@ use crate::presentation::Client;
 pub struct ProblemService<S, H = ()> {
     inner: S,
     hooks: H,
-    pages: Option<Arc<PagesConfig>>,
+    config: Option<Arc<Config>>,
 }
 
 impl<S, H> ProblemService<S, H> {
-    pub(crate) fn new(inner: S, hooks: H, pages: Option<Arc<PagesConfig>>) -> Self {
-        Self { inner, hooks, pages }
+    pub(crate) fn new(inner: S, hooks: H, config: Option<Arc<Config>>) -> Self {
+        Self { inner, hooks, config }
     }
 
     /// Returns a reference to the inner service.
@@ -67,8 +67,8 @@ where
             accept,
             grpc: grpc::content_type(&request),
             is_head: *request.method() == Method::HEAD,
-            is_upgrade: self.pages.is_some() && is_upgrade(&request),
-            pages: self.pages.clone(),
+            is_upgrade: self.config.is_some() && is_upgrade(&request),
+            config: self.config.clone(),
             hooks: self.hooks.clone(),
         };
         ResponseFuture::new(client, || self.inner.call(request))

@@ -80,7 +80,7 @@ async fn answer(request: Request<()>) -> (http::response::Parts, Bytes) {
 }
 
 async fn answer_with<H: ProblemHooks + Clone>(hooks: H, request: Request<()>) -> (http::response::Parts, Bytes) {
-    let service = ProblemLayer::with_hooks(hooks).layer(service_fn(inner));
+    let service = ProblemLayer::with_hooks(hooks).discard_by_hooks(true).layer(service_fn(inner));
     let (head, body) = service.oneshot(request).await.unwrap().into_parts();
     (head, body.collect().await.unwrap().to_bytes())
 }
@@ -204,9 +204,12 @@ async fn hooks_name_the_proxy_and_add_texts_to_the_page() {
 }
 
 #[tokio::test]
-async fn hooks_can_discard_the_response() {
+async fn hooks_can_discard_the_response_if_the_layer_lets_them() {
     let (head, body) = answer_with(Edge, request("GET", "/closed", Some(BROWSER))).await;
     assert!(body.is_empty() && !head.headers.contains_key(VARY) && !head.headers.contains_key(PROXY_STATUS));
+    let service = ProblemLayer::with_hooks(Edge).layer(service_fn(inner));
+    let response = service.oneshot(request("GET", "/closed", None)).await.unwrap();
+    assert!(!response.into_body().collect().await.unwrap().to_bytes().is_empty());
 }
 
 #[tokio::test]

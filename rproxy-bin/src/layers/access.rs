@@ -198,9 +198,9 @@ settings! {
     }
 }
 
-const ADDRESSES: &str = "comma-separated CIDRs and addresses; all, private, loopback, cloudflare, fastly or cloudfront; files with one CIDR per line, as /path or ./path";
+pub(super) const ADDRESSES: &str = "comma-separated CIDRs and addresses; all, private, loopback, cloudflare, fastly or cloudfront; files with one CIDR per line, as /path or ./path";
 
-fn addresses(text: &str) -> Result<Parsed<AddressList>, AddressListError> {
+pub(super) fn addresses(text: &str) -> Result<Parsed<AddressList>, AddressListError> {
     Ok(Parsed::new(text, AddressList::parse(text)?))
 }
 

@@ -20,8 +20,13 @@ impl SiteNames {
 
     /// Returns the hosts of the site that has this name or host.
     pub(crate) fn hosts(&self, name: &str) -> Option<SiteHosts> {
+        Some(SiteHosts { table: Arc::clone(&self.table), site: self.index(name)? })
+    }
+
+    /// Returns the index of the site that has this name or host. The default site has the index 0.
+    pub(crate) fn index(&self, name: &str) -> Option<usize> {
         let (_, site) = self.names.iter().find(|(other, _)| other.eq_ignore_ascii_case(name))?;
-        Some(SiteHosts { table: Arc::clone(&self.table), site: *site })
+        Some(*site)
     }
 }
 

@@ -11,6 +11,7 @@ use rproxy_client_cert::ClientCertificateLayer;
 use rproxy_compression::CompressionLayer;
 use rproxy_forward_headers::ForwardHeadersLayer;
 use rproxy_header_rules::HeaderRulesLayer;
+use rproxy_maintenance::MaintenanceLayer;
 use rproxy_path_filter::PathFilterLayer;
 use rproxy_rate_limit::RateLimitLayer;
 use rproxy_request_guard::{GuardBody, RequestGuardLayer};
@@ -22,7 +23,7 @@ use tower::{BoxError, Service, ServiceBuilder};
 
 use super::authentication::{AuthClients, Authentication};
 use super::handler::{Handler, HandlerService};
-use crate::error_response::ErrorResponseLayer;
+use crate::error_response::{ErrorResponseLayer, mark_backend_error};
 use crate::optional_layer::OptionalLayer;
 
 /// The layers of one site or route, from the client to the backend.
@@ -34,6 +35,7 @@ pub(crate) struct SiteStack {
     pub(crate) address_filter: Option<AddressFilterLayer>,
     pub(crate) rate_limit: Option<RateLimitLayer>,
     pub(crate) guard: RequestGuardLayer,
+    pub(crate) maintenance: MaintenanceLayer,
     pub(crate) path_filter: Option<PathFilterLayer>,
     pub(crate) ws_passthrough: WsPassthroughLayer,
     pub(crate) forward_headers: ForwardHeadersLayer,
@@ -92,6 +94,9 @@ impl SiteStack {
             .layer(OptionalLayer(self.rate_limit.clone()))
             // Rejects malformed and ambiguous requests with 400, before other layers interpret them.
             .layer(self.guard.clone())
+            // 503 while the site is in maintenance. After the rate limit and the guard, whose rejections stay the same, and before
+            // everything that the site does.
+            .layer(self.maintenance.clone())
             // Rejects blocked paths with 404.
             .layer(OptionalLayer(self.path_filter.clone()))
             // Forwards the handshake, then tunnels the bytes past the layers below.
@@ -106,6 +111,8 @@ impl SiteStack {
             .layer(OptionalLayer(self.target_rules.clone()))
             // After spoofed fields were removed, and before the cache compares request headers.
             .layer(self.request_rules.clone())
+            // Error pages replace the errors of the backend, also from the cache, and not the responses of the layers above.
+            .map_response(mark_backend_error)
             // Responds to a cache hit. An empty body lets the cache repeat a request.
             .layer(OptionalLayer(self.cache.clone().map(|cache| cache.empty_body(GuardBody::<B>::default))))
             // Lifetimes for responses without caching fields, which the cache and browsers store.

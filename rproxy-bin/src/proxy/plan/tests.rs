@@ -47,6 +47,11 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ("forward_auth", "", "http://127.0.0.1:7/auth"),
     ("forward_auth_fields", "forward_auth = 'http://127.0.0.1:7/auth'", "remote-user"),
     ("forward_auth_timeout", "forward_auth = 'http://127.0.0.1:7/auth'", "7s"),
+    ("error_pages", "", "FOLDER/pages"),
+    ("error_pages_for", "error_pages = 'FOLDER/pages'", "502"),
+    ("maintenance_file", "", "FOLDER/maintenance"),
+    ("maintenance_allow", "", "192.0.2.0/24"),
+    ("maintenance_retry_after", "", "7s"),
     ("request_headers", "", "X-A: 1"),
     ("response_headers", "", "X-Frame-Options: DENY"),
     ("canonical_host", "", "www.example.org"),
@@ -249,6 +254,8 @@ impl Fixture {
         write("users", "alice:$2y$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW\n".to_owned());
         fs::create_dir(folder.path().join("www")).unwrap();
         write("www/index.html", "home".to_owned());
+        fs::create_dir(folder.path().join("pages")).unwrap();
+        write("pages/502.html", "<h1>::STATUS::</h1>".to_owned());
         write("chain.pem", format!("{}{}", pairs[0].0.pem(), pairs[1].0.pem()));
         let (certificate, pair) = pairs.swap_remove(0);
         let pin = format!("sha256/{}", STANDARD.encode(Sha256::digest(pair.subject_public_key_info())));
@@ -406,7 +413,16 @@ async fn applied(state: &ProcessState, config: &Config, fixture: &Fixture) -> St
 }
 
 /// The settings with an effect outside of the layers and servers. The end-to-end tests of reloads change each of them.
-const OUTSIDE: [&str; 6] = ["access_log", "log_level", "admin_listen", "admin_hosts", "tls_domains", "tls_hosts"];
+const OUTSIDE: [&str; 8] = [
+    "access_log",
+    "log_level",
+    "admin_listen",
+    "admin_hosts",
+    "tls_domains",
+    "tls_hosts",
+    "maintenance_file",
+    "maintenance_retry_after",
+];
 
 #[tokio::test]
 async fn every_setting_is_applied_or_needs_a_restart() {

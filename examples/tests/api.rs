@@ -54,6 +54,7 @@ fn layers_and_services_are_clone_debug_send_and_sync() {
         .layer(is_a_layer(rproxy_security_headers::SecurityHeadersLayer::recommended()))
         .layer(is_a_layer(rproxy_request_guard::RequestGuardLayer::new()))
         .layer(is_a_layer(rproxy_client_cert::ClientCertificateLayer::new()))
+        .layer(is_a_layer(rproxy_maintenance::MaintenanceLayer::new(rproxy_maintenance::Maintenance::new())))
         .layer(is_a_layer(rproxy_header_rules::HeaderRulesLayer::new()))
         .layer(is_a_layer(rproxy_target_rules::TargetRulesLayer::new()))
         .layer(is_a_layer(RateLimitLayer::new(Quota::per_second(1))))

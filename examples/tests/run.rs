@@ -99,6 +99,22 @@ fn axum_static_files_example_serves_files_and_those_that_a_handler_names() {
 }
 
 #[test]
+fn axum_maintenance_example_sends_pages_and_switches() {
+    let example = Example::start(env!("CARGO_BIN_EXE_axum-maintenance"), &[], &[]);
+    let browser = "accept: text/html\r\n";
+    let page = example.send("GET", "/missing", "a", browser);
+    assert!(page.starts_with("HTTP/1.1 404") && page.contains("<title>404</title>"), "{page}");
+    assert!(example.get("/", "a").ends_with("hello\n"));
+    assert!(example.send("POST", "/switch/on", "a", "content-length: 0\r\n").starts_with("HTTP/1.1 200"));
+    let page = example.send("GET", "/", "a", browser);
+    assert!(page.starts_with("HTTP/1.1 503") && page.contains("retry-after: 60\r\n"), "{page}");
+    assert!(page.ends_with("<h1>Back in a minute</h1>\n"), "{page}");
+    assert!(example.get("/", "a").ends_with("Service Unavailable: in maintenance\n"));
+    example.send("POST", "/switch/off", "a", "content-length: 0\r\n");
+    assert!(example.get("/", "a").ends_with("hello\n"));
+}
+
+#[test]
 fn axum_rules_example_redirects_rewrites_and_changes_fields() {
     let example = Example::start(env!("CARGO_BIN_EXE_axum-rules"), &[], &[]);
     let redirect = example.get("/blog/2024/hello?a=b", "a");

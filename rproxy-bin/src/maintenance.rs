@@ -145,14 +145,15 @@ pub(crate) struct MaintenanceStatus {
 /// The maintenance of all sites.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SiteMaintenances {
-    /// In the order of the sites.
+    /// In the order of the table, with the default site as the first.
     sites: Arc<[SiteMaintenance]>,
     names: SiteNames,
+    has_default_site: bool,
 }
 
 impl SiteMaintenances {
     pub(crate) fn new(sites: Vec<SiteMaintenance>, names: SiteNames) -> Self {
-        Self { sites: sites.into(), names }
+        Self { sites: sites.into(), has_default_site: names.index("default") == Some(0), names }
     }
 
     /// Returns the maintenance of each site by the name of the site, for a reload.
@@ -167,7 +168,12 @@ impl SiteMaintenances {
 
     /// Returns the maintenance of all sites that serve requests.
     pub(crate) fn all(&self) -> impl Iterator<Item = &SiteMaintenance> {
-        self.sites.iter().filter(|maintenance| self.names.index(maintenance.site()).is_some())
+        // The first one is that of the default site, which exists if it has a name.
+        self.sites.iter().skip(usize::from(!self.has_default_site))
+    }
+
+    fn have_files(&self) -> bool {
+        self.sites.iter().any(|maintenance| maintenance.settings.file.is_some())
     }
 
     /// Checks the files of all sites. Blocks for a system call per file.
@@ -183,6 +189,9 @@ pub(crate) async fn watch_files(current: impl Fn() -> SiteMaintenances) {
     loop {
         ticks.tick().await;
         let sites = current();
+        if !sites.have_files() {
+            continue;
+        }
         // A file system that does not respond must not block the runtime. The next check waits for this one.
         let _ = tokio::task::spawn_blocking(move || sites.check_files()).await;
     }

@@ -62,6 +62,8 @@ pub(crate) struct Proxy {
     draining: Arc<AtomicBool>,
     /// The task that runs the health checks of each upstream, by the identifier of its backends.
     health_checks: Mutex<HashMap<usize, JoinSet<()>>>,
+    /// The task that checks the files of maintenance, until the proxy has drained.
+    _file_watch: JoinSet<()>,
     /// The socket over which a new process receives the listeners.
     successor: Option<HandoverListener>,
 }
@@ -134,9 +136,8 @@ impl Proxy {
         let admin = AdminListener::start(admin, Arc::clone(&inherited), &config.process);
         let successor = config.process.handover_socket.as_deref().map(HandoverListener::bind);
         let successor = successor.transpose().map_err(startup_advice::handover)?;
-        let sites = shared.clone();
-        tokio::spawn(watch_files(move || sites.maintenance()));
         tokio::spawn(startup_log::check_idle_backends(startup_log::backends(&config), shared.metrics()));
+        let sites = shared.clone();
         let proxy = Self {
             started: config.without_sites(),
             applications,
@@ -154,6 +155,7 @@ impl Proxy {
             draining,
             certificates,
             health_checks: Mutex::default(),
+            _file_watch: JoinSet::from_iter([watch_files(move || sites.maintenance())]),
             successor,
         };
         proxy.set_health_checks(&stack);

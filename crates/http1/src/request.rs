@@ -227,7 +227,8 @@ fn parse(bytes: &Bytes, limits: &HeadLimits) -> Option<RequestHead> {
 /// The URI parser has replaced the empty path by `/`.
 fn asterisk(uri: Uri, target: &str) -> Uri {
     let has_path = |rest: &str| rest.contains(['/', '?']);
-    if target.split_once("://").is_none_or(|(_, rest)| has_path(rest)) {
+    // A path can contain `://` as well.
+    if uri.scheme().is_none() || target.split_once("://").is_none_or(|(_, rest)| has_path(rest)) {
         return uri;
     }
     let mut parts = uri.into_parts();

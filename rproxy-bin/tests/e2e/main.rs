@@ -49,6 +49,7 @@ mod rate_limits;
 mod reload;
 mod route_confusion;
 mod running;
+mod send_file;
 mod sites;
 mod spellings;
 mod spoofing;

@@ -1,4 +1,4 @@
-//! Tests of files that the proxy serves itself, and of files that a backend names.
+//! Tests of files that the proxy serves itself.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -11,12 +11,12 @@ use crate::support::{Proxy, Response, curl, exchange, has, request};
 const BROWSER: &str = "accept: text/html,application/xhtml+xml,*/*;q=0.8\r\n";
 
 /// A folder `www` to serve, beside files that must not be served.
-struct Files {
+pub(crate) struct Files {
     folder: tempfile::TempDir,
 }
 
 impl Files {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let files = Self { folder: tempfile::tempdir().unwrap() };
         for (name, content) in [
             ("www/index.html", "<p>home"),
@@ -40,7 +40,7 @@ impl Files {
         files
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
@@ -50,7 +50,7 @@ impl Files {
     }
 
     /// Starts a proxy with a configuration file, in which `FOLDER` is the folder.
-    fn start(&self, file: &str) -> Proxy {
+    pub(crate) fn start(&self, file: &str) -> Proxy {
         self.write("rproxy.toml", &file.replace("FOLDER", self.folder.path().to_str().unwrap()));
         let path = self.path("rproxy.toml");
         Proxy::run(&["--config", path.to_str().unwrap()], &[("RPROXY_LISTEN", "127.0.0.1:0")])
@@ -70,7 +70,7 @@ impl Files {
     }
 }
 
-fn send(proxy: &Proxy, target: &str, fields: &str) -> Response {
+pub(crate) fn send(proxy: &Proxy, target: &str, fields: &str) -> Response {
     request(proxy.address, &format!("GET {target} HTTP/1.1\r\nhost: a.example\r\n{fields}connection: close\r\n\r\n"))
 }
 
@@ -312,61 +312,6 @@ fn check_names_the_setting_of_an_unusable_root() {
         assert_eq!(code, Some(2), "{file}: {text}");
         assert!(text.contains(&expected.replace("FOLDER", folder)), "{file}: {text}");
     }
-}
-
-#[test]
-fn backend_names_a_file_and_the_client_cannot() {
-    let files = Files::new();
-    let root = files.path("private");
-    let upstream = {
-        let root = root.clone();
-        responding(move |head| {
-            let target = head.split(' ').nth(1).unwrap();
-            let named = match target {
-                "/accel" => "X-Accel-Redirect: /protected/report.pdf".to_owned(),
-                "/sendfile" => format!("X-Sendfile: {}", root.join("report.pdf").display()),
-                "/up" => "X-Accel-Redirect: /protected/../secret.txt".to_owned(),
-                "/passwd" => "X-Sendfile: /etc/passwd".to_owned(),
-                "/missing" => "X-Accel-Redirect: /protected/missing".to_owned(),
-                _ => return ok(head),
-            };
-            format!(
-                "HTTP/1.1 200 OK\r\n{named}\r\nContent-Type: application/x-report\r\nSet-Cookie: a=1\r\n\
-                 Content-Disposition: attachment\r\nCache-Control: private\r\nContent-Length: 4\r\n\r\nnone"
-            )
-        })
-    };
-    let proxy = files
-        .start(&format!("upstream = '{upstream}'\nsendfile_root = 'FOLDER/private'\nsendfile_prefix = '/protected'"));
-    for target in ["/accel", "/sendfile"] {
-        let response = send(&proxy, target, "");
-        assert_eq!((response.status, response.body.as_str()), (200, "report"), "{}", response.head);
-        for (name, value) in [
-            ("content-type", "application/x-report"),
-            ("content-disposition", "attachment"),
-            ("cache-control", "private"),
-            ("accept-ranges", "bytes"),
-        ] {
-            assert_eq!(response.header(name), Some(value), "{}", response.head);
-        }
-        assert!(!response.head.to_ascii_lowercase().contains("x-accel"), "{}", response.head);
-        assert!(!response.head.to_ascii_lowercase().contains("x-sendfile"), "{}", response.head);
-        let tag = format!("if-none-match: {}\r\n", response.header("etag").unwrap());
-        assert_eq!(send(&proxy, target, &tag).status, 304);
-        let part = send(&proxy, target, "range: bytes=2-\r\n");
-        assert_eq!((part.status, part.body.as_str()), (206, "port"));
-    }
-    for (target, status) in [("/up", 502), ("/passwd", 502), ("/missing", 404)] {
-        let response = send(&proxy, target, "");
-        assert_eq!(response.status, status, "{target}: {}", response.head);
-        assert!(!response.body.contains("secret") && !response.body.contains("root:"), "{}", response.body);
-    }
-    proxy.wait_for_log("a path that is not below");
-    let spoofed = "X-Accel-Redirect: /protected/report.pdf\r\nX-Sendfile-Type: X-Accel-Redirect\r\n\
-                   X_Accel_Mapping: /=/\r\nX-Sendfile: /etc/passwd\r\nX-Own: 1\r\n";
-    let received = send(&proxy, "/echo", spoofed).body.to_ascii_lowercase();
-    assert!(received.contains("x-own: 1"), "{received}");
-    assert!(!received.contains("accel") && !received.contains("sendfile"), "{received}");
 }
 
 #[test]

@@ -99,9 +99,17 @@ fn connection_is_not_reused_after_connect() {
 // RFC 9112 §3.2.4
 #[test]
 fn options_target_in_absolute_form_without_path_becomes_an_asterisk() {
-    for (target, path) in
-        [("http://a", "*"), ("http://a:81", "*"), ("http://a/", "/"), ("http://a?b", "/"), ("*", "*"), ("/", "/")]
-    {
+    for (target, path) in [
+        ("http://a", "*"),
+        ("http://a:81", "*"),
+        ("http://a/", "/"),
+        ("http://a?b", "/"),
+        ("*", "*"),
+        ("/", "/"),
+        // Paths of proxies for other origins.
+        ("/https://a", "/https://a"),
+        ("//a://b", "//a://b"),
+    ] {
         let head = complete(format!("OPTIONS {target} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
         assert_eq!(head.request.uri().path(), path, "{target}");
     }

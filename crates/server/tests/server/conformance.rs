@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use crate::h2_client::{Client, PREFACE, Server};
+use crate::h2::{Client, PREFACE, Server};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
@@ -51,7 +51,7 @@ fn invalid_http2_preface_closes_the_connection() {
         // RFC 9113 §3.4: the server starts with its settings.
         let mut client = server.connect();
         client.send(PREFACE);
-        client.send(&crate::h2_client::settings(&[]));
-        assert!(client.wait_for(|_| true).is_some_and(|frame| frame.kind == h2::SETTINGS && frame.flags == 0));
+        client.send(&crate::h2::settings(&[]));
+        assert!(client.wait_for(|_| true).is_some_and(|frame| frame.kind == crate::h2::SETTINGS && frame.flags == 0));
     }
 }

@@ -317,9 +317,9 @@ fn head_timeout_starts_with_the_first_byte_of_each_request_head() {
 mod over_tls {
     use super::*;
 
-    fn start(delay: Duration) -> (h2::Server, Receiver<Outcome>) {
+    fn start(delay: Duration) -> (crate::h2::Server, Receiver<Outcome>) {
         let (sender, outcomes) = channel();
-        let server = h2::Server::start(
+        let server = crate::h2::Server::start(
             |_| {},
             move |_| {
                 let sender = sender.clone();

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::h2_client::Server;
+use crate::h2::Server;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
-use crate::h2_client::{
+use crate::h2::{
     ACK, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, PING, PRIORITY, RST_STREAM, SETTINGS, Server, field,
     get,
 };
@@ -163,7 +163,7 @@ fn large_request_heads_get_431_or_414_and_the_connection_stays_open() {
     ] {
         client.request(stream, &head);
         let response = client.wait_for(|frame| frame.kind == HEADERS && frame.stream == stream).unwrap();
-        assert_eq!(crate::h2_client::status(&response.payload), status);
+        assert_eq!(crate::h2::status(&response.payload), status);
         stream += 2;
     }
 }
@@ -216,7 +216,7 @@ fn draining_finishes_open_http2_streams() {
     server.drain();
     assert!(client.wait_for(|frame| frame.kind == GOAWAY).is_some());
     // RFC 9113 §6.9.2: the window of open streams grows.
-    client.send(&crate::h2_client::settings(&[(4, 100)]));
+    client.send(&crate::h2::settings(&[(4, 100)]));
     assert_eq!(client.wait_for(|frame| frame.kind == DATA && frame.stream == 1).unwrap().payload.len(), 10);
     client.wait_for_close();
     assert!(started.elapsed() < Duration::from_secs(5));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use crate::h2_client::{
+use crate::h2::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, HEADERS, PRIORITY, RST_STREAM, Server, WINDOW_UPDATE, field,
     get, literal,
 };
@@ -118,8 +118,10 @@ fn exceeding_the_rate_of_streams_with_protocol_errors_closes_the_connection() {
         let mut resets = 0;
         for stream in (1..2000).step_by(2) {
             client.send(&attack(stream));
-            let Some(frame) = client.wait_for(|frame| matches!(frame.kind, RST_STREAM | h2::GOAWAY)) else { break };
-            if frame.kind == h2::GOAWAY {
+            let Some(frame) = client.wait_for(|frame| matches!(frame.kind, RST_STREAM | crate::h2::GOAWAY)) else {
+                break;
+            };
+            if frame.kind == crate::h2::GOAWAY {
                 assert_eq!(frame.payload[4..8], ENHANCE_YOUR_CALM.to_be_bytes(), "{name}");
                 break;
             }
@@ -211,8 +213,8 @@ fn exceeding_the_rate_of_heads_that_h2_rejects_closes_the_connection() {
             let heads = (first..first + 20).step_by(2).flat_map(|stream| request(stream, &head, END_STREAM));
             client.send(&heads.collect::<Vec<u8>>());
             let last = first + 18;
-            let end = client.wait_for(|frame| frame.kind == h2::GOAWAY || frame.stream == last);
-            if end.is_none_or(|frame| frame.kind == h2::GOAWAY) {
+            let end = client.wait_for(|frame| frame.kind == crate::h2::GOAWAY || frame.stream == last);
+            if end.is_none_or(|frame| frame.kind == crate::h2::GOAWAY) {
                 break;
             }
         }
@@ -236,8 +238,8 @@ fn exceeding_the_rate_of_rejected_requests_closes_the_connection() {
         let mut rejected = 0;
         let goaway = loop {
             client.send(&request(2 * rejected + 1, &head, END_STREAM));
-            let response = client.wait_for(|frame| matches!(frame.kind, HEADERS | h2::GOAWAY)).unwrap();
-            if response.kind == h2::GOAWAY {
+            let response = client.wait_for(|frame| matches!(frame.kind, HEADERS | crate::h2::GOAWAY)).unwrap();
+            if response.kind == crate::h2::GOAWAY {
                 break response;
             }
             rejected += 1;
@@ -280,11 +282,11 @@ fn split_cookie_fields_count_as_one_header_field() {
     let cookies: Vec<u8> = (0..200).flat_map(|n| field("cookie", &format!("cookie-{n}={}", "v".repeat(100)))).collect();
     client.request(1, &[get("/"), cookies].concat());
     let response = client.wait_for(|frame| frame.kind == HEADERS).unwrap();
-    assert_eq!(crate::h2_client::status(&response.payload), "200");
+    assert_eq!(crate::h2::status(&response.payload), "200");
     // Joined, they exceed the limit of a head.
     let cookies: Vec<u8> = (0..33).flat_map(|_| field("cookie", &"v".repeat(1000))).collect();
     client.request(3, &[get("/"), cookies].concat());
     let response = client.wait_for(|frame| frame.kind == HEADERS).unwrap();
-    assert_eq!(crate::h2_client::status(&response.payload), "431");
+    assert_eq!(crate::h2::status(&response.payload), "431");
     counts.wait_for((1, 0, 1));
 }

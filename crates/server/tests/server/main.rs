@@ -6,7 +6,7 @@
 mod conformance_support;
 #[cfg(feature = "tls")]
 #[path = "../support/h2.rs"]
-mod h2_client;
+mod h2;
 
 #[cfg(feature = "tls")]
 mod conformance;

@@ -181,13 +181,13 @@ async fn retries_a_get_on_another_backend_after_a_failed_http2_stream() {
         let good = Backend::start(Server::default(), |_, _| Action::Respond("ok")).await;
         let bad = Backend::start(Server::default(), move |_, _| action).await;
         let builder = Upstream::builder().backend(&good.origin()).unwrap().backend(&bad.origin()).unwrap();
-        let upstream: Upstream<backends::Body> = builder.build().unwrap();
+        let upstream: Upstream<crate::http2_backend::Body> = builder.build().unwrap();
         for _ in 0..8 {
             assert_eq!(read(upstream.clone().oneshot(get("/")).await.unwrap()).await.unwrap(), "ok");
         }
         assert!(bad.requests() > 0, "the failing backend got requests");
         let none = Upstream::builder().backend(&good.origin()).unwrap().backend(&bad.origin()).unwrap().retries(0);
-        let upstream: Upstream<backends::Body> = none.build().unwrap();
+        let upstream: Upstream<crate::http2_backend::Body> = none.build().unwrap();
         let mut statuses = Vec::new();
         for _ in 0..4 {
             statuses.push(upstream.clone().oneshot(get("/")).await.unwrap().status());

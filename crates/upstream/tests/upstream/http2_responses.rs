@@ -169,7 +169,8 @@ async fn malformed_trailer_section_makes_a_response_incomplete() {
         for head in [&[0x88][..], &[0x88, 0x0f, 13, 1, b'3']] {
             let response = [frame(HEADERS, END_HEADERS, head), frame(DATA, 0, b"abc"), trailers.clone()].concat();
             let origin = raw_backend(vec![response]).await;
-            let upstream: Upstream<backends::Body> = Upstream::builder().backend(&origin).unwrap().build().unwrap();
+            let upstream: Upstream<crate::http2_backend::Body> =
+                Upstream::builder().backend(&origin).unwrap().build().unwrap();
             let response = upstream.oneshot(get("/")).await.unwrap();
             let has_length = head.len() > 1;
             let is_error = response.extensions().get::<ProxyError>().is_some();
@@ -202,7 +203,8 @@ async fn response_with_content_length_is_incomplete_without_end_stream() {
         let head = frame(HEADERS, END_HEADERS, &[0x88, 0x0f, 13, 1, b'3']);
         let parts = vec![[head, frame(DATA, 0, b"ab")].concat(), frame(DATA, 0, b"c"), end];
         let origin = raw_backend(parts).await;
-        let upstream: Upstream<backends::Body> = Upstream::builder().backend(&origin).unwrap().build().unwrap();
+        let upstream: Upstream<crate::http2_backend::Body> =
+            Upstream::builder().backend(&origin).unwrap().build().unwrap();
         let response = upstream.oneshot(get("/")).await.unwrap();
         let mut body = response.into_body();
         let mut content = Vec::new();
@@ -271,7 +273,7 @@ async fn sends_http2_pings_only_if_configured() {
     for (interval, expects_ping) in [(None, false), (Some(Duration::from_millis(50)), true)] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let origin = format!("h2c://{}", listener.local_addr().unwrap());
-        let upstream: Upstream<backends::Body> =
+        let upstream: Upstream<crate::http2_backend::Body> =
             Upstream::builder().backend(&origin).unwrap().http2_ping_interval(interval).build().unwrap();
         let request = tokio::spawn(upstream.oneshot(get("/")));
         let (mut socket, _) = listener.accept().await.unwrap();

@@ -81,7 +81,8 @@ where
     A: IntoIterator<Item: Into<OsString>>,
     E: IntoIterator<Item = (OsString, OsString)>,
 {
-    let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    let mut args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    let application = take_application(&mut args)?;
     let env: Vec<(OsString, OsString)> = env.into_iter().collect();
     let words: Vec<String> = args.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     let matches = match command().try_get_matches_from(args) {
@@ -156,8 +157,35 @@ where
             let state = state_directory(&env);
             run_or_check(demo, sources(demo, env).demo(state), Command::Demo)
         }
-        _ => run_or_check(&matches, sources(&matches, env), Command::Run),
+        _ => {
+            let sources = sources(&matches, env);
+            let sources = match application {
+                Some(command) => sources.set("command", command),
+                None => sources,
+            };
+            run_or_check(&matches, sources, Command::Run)
+        }
     }
+}
+
+/// Removes the command of an application, which follows `--`, from the arguments. Returns it as the text of the setting.
+///
+/// Subcommands have no application; their arguments after `--` stay.
+fn take_application(args: &mut Vec<OsString>) -> Result<Option<String>, Error> {
+    let Some(at) = args.iter().position(|argument| argument == "--") else { return Ok(None) };
+    let own = command().ignore_errors(true).try_get_matches_from(&args[..at]);
+    if own.is_ok_and(|own| own.subcommand().is_some()) {
+        return Ok(None);
+    }
+    let words: Option<Vec<&str>> = args[at + 1..].iter().map(|word| word.to_str()).collect();
+    let words = words.ok_or_else(|| Error::Usage("error: the application after -- is not valid UTF-8".to_owned()))?;
+    if words.is_empty() {
+        return Err(Error::Usage(format!("error: no application after --\n\nUsage: {USAGE}")));
+    }
+    // No argument of a process contains NUL, which alone cannot be quoted.
+    let command = shlex::try_join(words).unwrap_or_default();
+    args.truncate(at);
+    Ok(Some(command))
 }
 
 /// Returns whether a command line runs the proxy, before it is parsed.
@@ -213,7 +241,8 @@ const MANUAL: &str = "man";
 const HELP: &str = "help";
 const ALL: &str = "all";
 const TOPIC: &str = "topic";
-const APPLICATION: &str = "application";
+/// The usage of the command line.
+const USAGE: &str = "rproxy [OPTIONS] [COMMAND | -- APPLICATION...]";
 const CONFIG: &str = "config";
 const CHECK: &str = "check";
 const QUIET: &str = "quiet";
@@ -236,12 +265,6 @@ fn sources(matches: &ArgMatches, env: Vec<(OsString, OsString)>) -> Sources {
     let mut sources = Sources::new().env(env);
     if let Some(path) = matches.get_one::<OsString>(CONFIG) {
         sources = sources.file(path);
-    }
-    // Only the command that runs the proxy has this argument.
-    let application = matches.try_get_many::<String>(APPLICATION).ok().flatten();
-    if let Some(words) = application {
-        // No argument of a process contains NUL, which alone cannot be quoted.
-        sources = sources.set("command", shlex::try_join(words.map(String::as_str)).unwrap_or_default());
     }
     let former = RENAMED.iter().map(|(former, _)| *former);
     for key in former.chain(settings().map(|setting| setting.key)) {
@@ -283,12 +306,10 @@ fn full_command() -> clap::Command {
         .global(true)
         .requires(CHECK)
         .help("With --check, prints only problems");
-    let application = Arg::new(APPLICATION).value_name("COMMAND").last(true).num_args(1..).help(
-        "Starts this application, which listens on the port in PORT (that of the upstream), and stops it with rproxy",
-    );
     clap::Command::new("rproxy")
         .version(env!("CARGO_PKG_VERSION"))
         .about("A reverse proxy built from tower layers. Without arguments, it is configured by the environment.")
+        .override_usage(USAGE)
         .after_help(
             "Each setting is also an environment variable (RPROXY_RATE_LIMIT for --rate-limit) and a key in the file (rate_limit).",
         )
@@ -297,7 +318,7 @@ fn full_command() -> clap::Command {
         .next_line_help(true)
         .subcommand_precedence_over_arg(true)
         .disable_help_subcommand(true)
-        .args([config, check, quiet, application])
+        .args([config, check, quiet])
         .args(settings().map(argument))
         .args(RENAMED.iter().filter_map(|(former, _)| former_argument(former)))
         .subcommand(

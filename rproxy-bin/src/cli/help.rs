@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::{Arg, Command};
 
-use super::{DEMO, full_command, text_of};
+use super::{DEMO, USAGE, full_command, text_of};
 use crate::config::{Config, DefaultValue, Setting, settings};
 
 /// Replaces the help texts of a command and its subcommands with short ones, which do not list all settings.
@@ -69,6 +69,7 @@ fn summary(full: &Command) -> String {
     });
     let short = plain(full)
         .version(env!("CARGO_PKG_VERSION"))
+        .override_usage(USAGE)
         .args(options(full))
         .args(settings.map(|setting| short_argument(setting, default_of(setting))))
         .subcommands(subcommands)

@@ -82,6 +82,8 @@ pub(crate) fn prepared(file: &str, folder: &Path, backend: impl Fn(&str) -> Stri
             Some("upstream") => format!("upstream = \"{}\"\n", backend(value)),
             // An authentication service, which admits the request if it responds with 2xx.
             Some("forward_auth") if value != "none" => format!("forward_auth = \"http://{}/\"\n", backend(value)),
+            // The backend of the test replaces the application.
+            Some("command") => String::new(),
             _ => format!("{line}\n"),
         }
     };

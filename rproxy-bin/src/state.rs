@@ -360,7 +360,7 @@ impl Builder {
             _ if site == REJECTING => Handler::Reject(self.previous.observe.notices()),
             Some(target) => Handler::Redirect(Arc::new(target.clone())),
             None if config.is_demo() => Handler::ForwardToDemo,
-            None => Handler::Forward { strip_prefix: config.routing.strip_prefix.clone() },
+            None => Handler::Forward(config.routing.clone()),
         };
         let tunnels = self.tunnel_counts(site, route);
         let stack = SiteStack {

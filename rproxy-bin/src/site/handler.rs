@@ -13,7 +13,9 @@ use rproxy_router::request_host;
 use rproxy_server::TlsInfo;
 use tower_service::Service;
 
+use crate::config::Shared;
 use crate::demo;
+use crate::layers::RoutingSettings;
 use crate::observe::Notices;
 use crate::path_prefix::without_prefix;
 use crate::redirect::{ambiguous_path, permanent, respond, unknown_host};
@@ -22,8 +24,8 @@ use crate::values::redirect::RedirectTarget;
 /// The action on requests that pass all layers of a site.
 #[derive(Clone, Debug)]
 pub(crate) enum Handler {
-    /// Forwards requests to a backend, after stripping a prefix from the path.
-    Forward { strip_prefix: Option<Arc<str>> },
+    /// Forwards requests to a backend, after stripping the prefix of these settings from the path.
+    Forward(Shared<RoutingSettings>),
     /// Forwards requests to the demo site, and adds the TLS session that the site shows.
     ForwardToDemo,
     /// Redirects requests to another URL.
@@ -66,20 +68,22 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let response = match &self.handler {
-            Handler::Forward { strip_prefix: None } => {
-                return ResponseFuture::Forwarded { future: self.inner.call(request) };
-            }
-            Handler::Forward { strip_prefix: Some(prefix) } => match without_prefix(request.uri(), prefix) {
-                Some(uri) => {
-                    *request.uri_mut() = uri;
-                    if let Ok(prefix) = HeaderValue::from_str(prefix) {
-                        request.headers_mut().insert(X_FORWARDED_PREFIX, prefix);
-                    }
+            Handler::Forward(routing) => {
+                let Some(prefix) = &routing.strip_prefix else {
                     return ResponseFuture::Forwarded { future: self.inner.call(request) };
+                };
+                match without_prefix(request.uri(), prefix) {
+                    Some(uri) => {
+                        *request.uri_mut() = uri;
+                        if let Ok(prefix) = HeaderValue::from_str(prefix) {
+                            request.headers_mut().insert(X_FORWARDED_PREFIX, prefix);
+                        }
+                        return ResponseFuture::Forwarded { future: self.inner.call(request) };
+                    }
+                    // Servers decode the spelling of this prefix differently.
+                    None => respond(ambiguous_path()),
                 }
-                // Servers decode the spelling of this prefix differently.
-                None => respond(ambiguous_path()),
-            },
+            }
             Handler::ForwardToDemo => {
                 demo::add_tls_fields(&mut request);
                 return ResponseFuture::Forwarded { future: self.inner.call(request) };

@@ -54,7 +54,7 @@ where
     // Rare or large futures are boxed, because each request allocates the size of this future.
     let result = match (pools.backend.config.protocol, is_upgrade) {
         (Protocol::Http1, false) => http1(settings, pools, request, timeouts, guard, Http1Options::default()).await,
-        (Protocol::Https, false) if pools.http2.is_http1() || is_authenticated(request, pools) => {
+        (Protocol::Https, false) if pools.http2(settings).is_http1() || is_authenticated(request, pools) => {
             http1(settings, pools, request, timeouts, guard, Http1Options::default()).await
         }
         (Protocol::Http1, true) => Box::pin(upgrade(settings, pools, request, timeouts)).await,
@@ -153,7 +153,7 @@ where
         }
     };
     if connected.is_http2 {
-        return match Box::pin(pools.http2.add_connection(connected, request.body().content_length())).await {
+        return match Box::pin(pools.http2(settings).add_connection(connected, request.body().content_length())).await {
             Ok(permit) => Box::pin(http2(settings, pools, request, timeouts, guard, Some(permit))).await,
             Err(error) => Err(Failure::unsent(error)),
         };
@@ -322,7 +322,7 @@ where
         return Ok(sent?.map(UpstreamBody::http2));
     }
     to_http2(request, backend).map_err(|error| Failure::sent(error.into()))?;
-    match http2::send(&pools.http2, request, timeouts, stream).await? {
+    match http2::send(pools.http2(settings), request, timeouts, stream).await? {
         SendOutcome::Response(response) => Ok(response.map(UpstreamBody::http2)),
         SendOutcome::Http1(connected) => {
             Box::pin(http1(settings, pools, request, timeouts, guard, with_http1(connected))).await

@@ -1,7 +1,7 @@
 //! The connections of one upstream to its backends, and the selection of a backend.
 
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use http::Request;
@@ -29,7 +29,7 @@ pub(crate) struct BackendPools<B: Body + 'static> {
     pub(crate) index: usize,
     pub(crate) backend: Arc<BackendState>,
     pub(crate) http1: Arc<Pool<B>>,
-    pub(crate) http2: Arc<http2::Pool>,
+    http2: OnceLock<Arc<http2::Pool>>,
 }
 
 impl<B> UpstreamState<B>
@@ -43,8 +43,7 @@ where
                 let pool: Weak<Pool<B>> = Arc::downgrade(&http1);
                 connection_limit.register(pool);
             }
-            let http2 = http2::Pool::new(Arc::clone(&settings), Arc::clone(backend));
-            BackendPools { index, backend: Arc::clone(backend), http1, http2 }
+            BackendPools { index, backend: Arc::clone(backend), http1, http2: OnceLock::new() }
         };
         let backends: Vec<_> = settings.backends.iter().enumerate().map(pools).collect();
         let weights: Vec<_> = backends.iter().map(Candidate::weight).collect();
@@ -67,6 +66,13 @@ where
         }
         let client = request.extensions().get::<ClientConnection>()?;
         self.backends.iter().find(|pools| connection_auth::has_connection::<B>(client, &pools.backend))
+    }
+}
+
+impl<B: Body + 'static> BackendPools<B> {
+    /// Returns the HTTP/2 connections. The first request over HTTP/2 creates their pool, which most backends never need.
+    pub(crate) fn http2(&self, settings: &Arc<Settings>) -> &Arc<http2::Pool> {
+        self.http2.get_or_init(|| http2::Pool::new(Arc::clone(settings), Arc::clone(&self.backend)))
     }
 }
 

@@ -358,6 +358,7 @@ fn chromium_applies_the_style_of_a_page_and_runs_no_script() {
     let text = open(&["--enable-logging=stderr", "--dump-dom"]);
     assert!(text.contains("<h1>404</h1>"), "{text}");
     assert!(!text.contains("ran</title>"), "{text}");
+    assert!(text.contains("inline script violates"), "the console shows what the policy blocks: {text}");
     assert!(!text.contains("inline style"), "the policy of the site blocks the style: {text}");
     assert!(get(proxy.address, "/").status == 200);
 }

@@ -6,6 +6,6 @@ mod hosts;
 mod stack;
 
 pub(crate) use self::authentication::{AuthClients, Authentication, ForwardAuth};
-pub(crate) use self::handler::{AmbiguousPath, Handler};
+pub(crate) use self::handler::{AmbiguousPath, Files, Handler};
 pub(crate) use self::hosts::{SiteHosts, SiteNames};
 pub(crate) use self::stack::SiteStack;

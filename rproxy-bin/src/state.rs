@@ -21,7 +21,7 @@ use crate::logging;
 use crate::maintenance::{SiteMaintenance, SiteMaintenances};
 use crate::observe::{Format, Metrics, ObserveLayer, SiteLabel, Writer};
 use crate::setting::{SettingValues, Settings};
-use crate::site::{Authentication, Handler, SiteHosts, SiteNames, SiteStack};
+use crate::site::{Authentication, Files, Handler, SiteHosts, SiteNames, SiteStack};
 
 mod layers;
 mod upstreams;
@@ -360,7 +360,7 @@ impl Builder {
             _ if site == REJECTING => Handler::Reject(self.previous.observe.notices()),
             Some(target) => Handler::Redirect(Arc::new(target.clone())),
             None if config.is_demo() => Handler::ForwardToDemo,
-            None => Handler::Forward(config.routing.clone()),
+            None => self.forward(config)?,
         };
         let tunnels = self.tunnel_counts(site, route);
         let stack = SiteStack {
@@ -383,8 +383,6 @@ impl Builder {
             default_lifetime: config.cache.ttl.value().clone(),
             compression: config.compression.layer(),
             handler,
-            static_files: self.layers.static_files(config)?,
-            send_file: self.layers.send_file(config)?,
         };
         let backends = self.backends(site, route, config)?;
         self.stacks.push(stack);
@@ -392,6 +390,16 @@ impl Builder {
         let label = self.previous.labels.get(&(site.to_owned(), route.to_owned())).cloned();
         self.labels.push(label.unwrap_or_else(|| SiteLabel::new(site, route)));
         Ok(())
+    }
+
+    /// Returns the handler that forwards requests, and serves files if there are folders.
+    fn forward(&mut self, config: &Config) -> Result<Handler, StackError> {
+        let routing = config.routing.clone();
+        if !config.static_files.has_folder() {
+            return Ok(Handler::Forward(routing));
+        }
+        let (static_files, send_file) = (self.layers.static_files(config)?, self.layers.send_file(config)?);
+        Ok(Handler::Files(Arc::new(Files { routing, static_files, send_file })))
     }
 
     /// Returns the layer that formats error responses, with the pages of the site or route.

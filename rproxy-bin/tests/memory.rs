@@ -39,7 +39,7 @@ fn bytes(sites: u16, settings: &str) -> usize {
 }
 
 #[test]
-fn idle_site_with_five_routes_uses_at_most_44_kb_of_memory() {
+fn idle_site_with_five_routes_uses_at_most_40_kb_of_memory() {
     for settings in [
         "",
         "upstream = \"127.0.0.2:PORT\"\nupstream_timeout = \"1ROUTEs\"",
@@ -56,6 +56,6 @@ fn idle_site_with_five_routes_uses_at_most_44_kb_of_memory() {
         bytes(1, settings);
         let per_site = (bytes(110, settings) - bytes(10, settings)) / 100;
         println!("{per_site} bytes: {settings:?}");
-        assert!(per_site <= 44_000, "{per_site} bytes per site with five routes: {settings}");
+        assert!(per_site <= 40_000, "{per_site} bytes per site with five routes: {settings}");
     }
 }

@@ -31,8 +31,9 @@ pub(crate) struct Config {
     pub(crate) stale_when_unreachable: u64,
     /// The maximum time that a follower waits for the leader's response.
     pub(crate) coalesce_timeout: Duration,
-    pub(crate) unreachable_when: Option<ResponseHook>,
-    pub(crate) store_unless: Option<ResponseHook>,
+    pub(crate) unreachable_when: Option<UnreachableHook>,
+    /// A plain function, because each layer has this configuration.
+    pub(crate) store_unless: Option<fn(&response::Parts) -> bool>,
     /// A type-erased `fn() -> B` that returns an empty request body of type `B`.
     pub(crate) empty_body: Option<Arc<dyn Any + Send + Sync>>,
     pub(crate) set_cookie: SetCookiePolicy,
@@ -48,8 +49,8 @@ pub(crate) struct Config {
     pub(crate) clock: Clock,
 }
 
-/// A function that decides about a response of the inner service.
-pub(crate) type ResponseHook = Arc<dyn Fn(&response::Parts) -> bool + Send + Sync>;
+/// A function that decides whether a response means that the origin was unreachable.
+pub(crate) type UnreachableHook = Arc<dyn Fn(&response::Parts) -> bool + Send + Sync>;
 
 impl Config {
     pub(crate) fn new(store: CacheStore) -> Self {
@@ -107,7 +108,7 @@ impl Config {
 
     /// Whether a response from the inner service is excluded from the store.
     pub(crate) fn is_excluded(&self, response: &response::Parts) -> bool {
-        self.store_unless.as_ref().is_some_and(|hook| hook(response))
+        self.store_unless.is_some_and(|hook| hook(response))
     }
 
     /// Returns the cache key shared by all queries that are equivalent to `key` under `No-Vary-Search`.

@@ -71,8 +71,8 @@ impl CacheLayer {
     /// Sets a function that decides which responses are not stored, although their fields permit it. Default: none.
     ///
     /// An example is a response that a layer below this one reads from a file: a copy in memory would save nothing.
-    pub fn store_unless(mut self, hook: impl Fn(&response::Parts) -> bool + Send + Sync + 'static) -> Self {
-        self.config_mut().store_unless = Some(Arc::new(hook));
+    pub fn store_unless(mut self, hook: fn(&response::Parts) -> bool) -> Self {
+        self.config_mut().store_unless = Some(hook);
         self
     }
 

@@ -206,7 +206,8 @@ pin_project! {
 }
 
 impl<B> ResponseBody<B> {
-    pub(crate) fn inner(body: B) -> Self {
+    /// Creates a body of the inner service.
+    pub fn new(body: B) -> Self {
         Self { kind: Kind::Inner { body } }
     }
 

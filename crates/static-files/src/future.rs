@@ -93,7 +93,7 @@ where
         loop {
             let state = match self.as_mut().project().state.project() {
                 StateProjection::Forwarded { future } => {
-                    return future.poll(cx).map_ok(|response| response.map(ResponseBody::inner));
+                    return future.poll(cx).map_ok(|response| response.map(ResponseBody::new));
                 }
                 StateProjection::Responded { response } => {
                     // A future is not polled again after it is ready.

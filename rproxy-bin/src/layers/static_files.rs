@@ -125,6 +125,11 @@ fn problem(built: Result<StaticFilesLayer, StaticFilesError>) -> Option<String> 
 }
 
 impl StaticFilesSettings {
+    /// Returns whether a folder is set.
+    pub(crate) fn has_folder(&self) -> bool {
+        self.root.is_some() || self.sendfile_root.is_some()
+    }
+
     /// Returns the layer that serves the files of the root. With `files_only`, it rejects requests without a file.
     pub(crate) fn static_files(&self, files_only: bool) -> Result<StaticFilesLayer, StaticFilesError> {
         match self.with_fallback() {

@@ -16,7 +16,6 @@ use rproxy_path_filter::PathFilterLayer;
 use rproxy_rate_limit::RateLimitLayer;
 use rproxy_request_guard::{GuardBody, RequestGuardLayer};
 use rproxy_security_headers::SecurityHeadersLayer;
-use rproxy_static_files::{SendFileLayer, StaticFilesLayer};
 use rproxy_target_rules::TargetRulesLayer;
 use rproxy_ws_passthrough::WsPassthroughLayer;
 use tower::{BoxError, Service, ServiceBuilder};
@@ -47,8 +46,6 @@ pub(crate) struct SiteStack {
     pub(crate) default_lifetime: DefaultLifetimeLayer,
     pub(crate) compression: Option<CompressionLayer>,
     pub(crate) handler: Handler,
-    pub(crate) static_files: StaticFilesLayer,
-    pub(crate) send_file: SendFileLayer,
 }
 
 impl SiteStack {
@@ -75,12 +72,6 @@ impl SiteStack {
             + 'static,
         R: Body<Data = Bytes, Error: Into<BoxError> + Send> + Send + 'static,
     {
-        let backends = ServiceBuilder::new()
-            // The files of the root come first.
-            .layer(self.static_files.clone())
-            // The files that the backend names.
-            .layer(self.send_file.clone())
-            .service(inner);
         ServiceBuilder::new()
             // The header rules of the operator win over the fields of all layers.
             .layer(self.response_rules.clone())
@@ -119,7 +110,7 @@ impl SiteStack {
             .layer(self.default_lifetime.clone())
             // Below the cache: a response is compressed once and served many times.
             .layer(OptionalLayer(self.compression))
-            // Files and backends, after a prefix was removed from the path, or a redirect.
-            .service(HandlerService::new(self.handler.clone(), backends))
+            // Files and the backends, or a redirect.
+            .service(HandlerService::new(self.handler.clone(), inner))
     }
 }

@@ -62,11 +62,11 @@ where
                 StateProjection::Waiting { future, context } => {
                     let response = ready!(future.poll(cx))?;
                     let Some(context) = context.take() else {
-                        return Poll::Ready(Ok(response.map(ResponseBody::inner)));
+                        return Poll::Ready(Ok(response.map(ResponseBody::new)));
                     };
                     let SendFileContext { request, settings } = *context;
                     let sending = match Sending::new(response, request, &settings) {
-                        Err(response) => return Poll::Ready(Ok(response.map(ResponseBody::inner))),
+                        Err(response) => return Poll::Ready(Ok(response.map(ResponseBody::new))),
                         Ok(Err(reason)) => return Poll::Ready(Ok(not_sent(reason).map(ResponseBody::file))),
                         Ok(Ok(sending)) => sending,
                     };

@@ -31,7 +31,8 @@ use crate::state::ProcessState;
 ///
 /// Returns a message if the target is neither.
 pub(crate) fn explain(config: &Config, method: &Method, target: &str) -> Result<String, String> {
-    if target.contains("://") {
+    // A path can contain `://` as well.
+    if !target.starts_with('/') && target.contains("://") {
         return explain_url(config, method, target);
     }
     let path = target.split('?').next().unwrap_or(target);

@@ -824,6 +824,9 @@ fn explain_prints_the_decision_of_the_path_filter() {
     assert!(shown.starts_with("/a/%2e%2e/.env: blocked\n"), "{shown}");
     assert!(shown.contains("  /.env  blocked by **/.env\n") && shown.contains("/about: allowed\n"), "{shown}");
 
+    // The path of a proxy for other origins is not a URL.
+    let path = text(binary(&["explain", "/https://example.org/a"], &[]));
+    assert!(path.starts_with("/https://example.org/a: allowed\n"), "{path}");
     let own = text(binary(&["explain", "/private/x"], &[("RPROXY_BLOCKED_PATHS", "/private/**")]));
     assert!(own.contains("blocked by /private/**"), "{own}");
     let off = text(binary(&["explain", "/.env", "--filter-enabled=false"], &[]));

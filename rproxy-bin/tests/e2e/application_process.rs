@@ -21,6 +21,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.path == "/exit0":
             os._exit(0)
         if self.path == "/slow":
+            print("slow request", flush=True)
             time.sleep(1)
         body = str(os.getpid())
         if self.path == "/env":
@@ -134,8 +135,8 @@ fn requests_in_flight_finish_before_the_application_is_stopped() {
     let (_, pid) = body(&proxy, "/");
     let mut client = connect(proxy.address);
     std::io::Write::write_all(&mut client, b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
-    // The request must be in the application before the signal.
-    thread::sleep(Duration::from_millis(200));
+    // The request is in the application.
+    proxy.wait_for_output("slow request");
     proxy.signal("TERM");
     assert_eq!(read_response(&mut client).unwrap().status, 200);
     assert_eq!(proxy.wait().code(), Some(0));

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tempfile::TempDir;
 
+use crate::running::check;
 use crate::support::upstream::{Nginx, ok, read_head, responding, scripted};
 use crate::support::{Proxy, Response, connect, curl, get, has, read_response_to, request};
 
@@ -265,16 +266,6 @@ fn routes_have_pages_of_their_own_and_a_reload_reads_them_again() {
 
 #[test]
 fn check_shows_the_pages_and_reports_bad_values() {
-    let check = |settings: &[(&str, &str)]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_rproxy"))
-            .arg("--check")
-            .env_clear()
-            .envs([("RPROXY_LISTEN", "127.0.0.1:0")].iter().chain(settings).copied())
-            .output()
-            .unwrap();
-        let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
-        (output.status.code(), text)
-    };
     let folder = pages(&[("404.html", ""), ("5xx.html", "")]);
     let path = folder.path().to_str().unwrap();
     let (code, text) = check(&[("RPROXY_ERROR_PAGES", path), ("RPROXY_ERROR_PAGES_FOR", "502-504")]);

@@ -3,11 +3,11 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use crate::running::check;
 use crate::support::upstream::{Nginx, ok, read_head, responding, scripted};
 use crate::support::{Proxy, Response, TIMEOUT, connect, curl, free_port, get, read_response, request};
 
@@ -238,16 +238,6 @@ fn open_websocket_continues_during_maintenance_and_new_ones_are_rejected() {
 
 #[test]
 fn check_and_explain_show_the_settings() {
-    let check = |settings: &[(&str, &str)]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_rproxy"))
-            .arg("--check")
-            .env_clear()
-            .envs([("RPROXY_LISTEN", "127.0.0.1:0")].iter().chain(settings).copied())
-            .output()
-            .unwrap();
-        let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
-        (output.status.code(), text)
-    };
     let (code, text) =
         check(&[("RPROXY_MAINTENANCE_FILE", "/run/x"), ("RPROXY_MAINTENANCE_ALLOW", "10.0.0.0/8, loopback")]);
     assert_eq!(code, Some(0), "{text}");

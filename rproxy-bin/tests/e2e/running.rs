@@ -18,6 +18,13 @@ pub(crate) fn rproxy(args: &[&str], settings: &[(&str, &str)]) -> (Option<i32>, 
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
+/// Returns the exit code of `--check` with these settings, and its output and errors.
+pub(crate) fn check(settings: &[(&str, &str)]) -> (Option<i32>, String) {
+    let settings = [&[("RPROXY_LISTEN", "127.0.0.1:0")], settings].concat();
+    let (code, out, err) = rproxy(&["--check"], &settings);
+    (code, out + &err)
+}
+
 #[test]
 fn prints_help_and_version() {
     let (code, out, _) = rproxy(&["--help"], &[]);

@@ -15,6 +15,8 @@ const SERVER: &str = r#"
 import http.server, os, signal, sys, time
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # A response is a single write: a crash between the head and the body cannot be hidden.
+    wbufsize = -1
     def do_GET(self):
         if self.path == "/crash":
             os._exit(3)

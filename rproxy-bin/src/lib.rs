@@ -84,7 +84,6 @@ pub mod logging;
 mod maintenance;
 mod man_page;
 pub mod observe;
-mod optional_layer;
 mod path_prefix;
 pub mod preflight;
 mod proxy;

@@ -7,9 +7,8 @@ use std::task::{Context, Poll, ready};
 
 use http::header::SET_COOKIE;
 use http::{HeaderMap, HeaderValue, Request, Response};
-use http_body_util::Either;
 use pin_project_lite::pin_project;
-use rproxy_core::Authenticated;
+use rproxy_core::{Authenticated, EitherBody};
 use tower_service::Service;
 
 /// The decision about a request. `R` is the body of the response to a request that is not admitted.
@@ -107,7 +106,7 @@ impl<S, B, R, T> Future for DecisionFuture<S, B, R>
 where
     S: Service<Request<B>, Response = Response<T>>,
 {
-    type Output = Result<Response<Either<T, R>>, S::Error>;
+    type Output = Result<Response<EitherBody<T, R>>, S::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
@@ -127,11 +126,11 @@ where
                     if let Some(admission) = admission.take() {
                         admission.apply_to_response(&mut response);
                     }
-                    return Poll::Ready(Ok(response.map(Either::Left)));
+                    return Poll::Ready(Ok(response.map(EitherBody::left)));
                 }
                 StateProject::Response { response } => {
                     return match response.take() {
-                        Some(response) => Poll::Ready(Ok(response.map(Either::Right))),
+                        Some(response) => Poll::Ready(Ok(response.map(EitherBody::right))),
                         None => Poll::Pending, // Polled again after it completed.
                     };
                 }

@@ -7,6 +7,5 @@ mod layer;
 mod service;
 
 pub use self::config::{ForwardAuthConfig, ForwardAuthConfigBuilder, ForwardAuthConfigError};
-pub use self::exchange::AuthResponseBody;
 pub use self::layer::ForwardAuthLayer;
 pub use self::service::ForwardAuthService;

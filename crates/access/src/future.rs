@@ -4,13 +4,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
 use http::Response;
-use http_body_util::{Either, Full};
 use pin_project_lite::pin_project;
-
-/// The body of the inner service's response, or of the response to a rejected request.
-pub type ResponseBody<B> = Either<B, Full<Bytes>>;
+use rproxy_core::ResponseBody;
 
 pin_project! {
     /// The response future of [`AddressFilterService`](crate::AddressFilterService).
@@ -50,9 +46,9 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
-            StateProject::Inner { future } => Poll::Ready(Ok(ready!(future.poll(cx))?.map(Either::Left))),
+            StateProject::Inner { future } => Poll::Ready(Ok(ready!(future.poll(cx))?.map(ResponseBody::inner))),
             StateProject::Response { response } => match response.take() {
-                Some(response) => Poll::Ready(Ok(response.map(|text| Either::Right(Full::from(text))))),
+                Some(response) => Poll::Ready(Ok(response.map(ResponseBody::full))),
                 None => Poll::Pending, // Polled again after it completed.
             },
         }

@@ -159,10 +159,9 @@ pub use self::basic_auth::{
 pub use self::decision::DecisionFuture;
 #[cfg(feature = "forward-auth")]
 pub use self::forward_auth::{
-    AuthResponseBody, ForwardAuthConfig, ForwardAuthConfigBuilder, ForwardAuthConfigError, ForwardAuthLayer,
-    ForwardAuthService,
+    ForwardAuthConfig, ForwardAuthConfigBuilder, ForwardAuthConfigError, ForwardAuthLayer, ForwardAuthService,
 };
-pub use self::future::{ResponseBody, ResponseFuture};
+pub use self::future::ResponseFuture;
 
 /// Compiles the examples of the README.
 #[cfg(doctest)]

@@ -89,6 +89,12 @@ impl<B> ResponseBody<B> {
     }
 }
 
+impl<B: Default> Default for ResponseBody<B> {
+    fn default() -> Self {
+        Self::inner(B::default())
+    }
+}
+
 impl<B> ResponseBody<B>
 where
     B: Body<Data = Bytes> + Send + 'static,

@@ -4,14 +4,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
 use http::{Response, StatusCode};
-use http_body_util::{Either, Full};
 use pin_project_lite::pin_project;
-use rproxy_core::{ProxyErrorType, Rejection};
-
-/// The body of the inner service's response, or of the error response for a missing peer address.
-pub type ResponseBody<B> = Either<B, Full<Bytes>>;
+use rproxy_core::{ProxyErrorType, Rejection, ResponseBody};
 
 pin_project! {
     /// The response future of [`ClientIpService`](crate::ClientIpService).
@@ -42,7 +37,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().inner.as_pin_mut() {
-            Some(inner) => Poll::Ready(Ok(ready!(inner.poll(cx))?.map(Either::Left))),
+            Some(inner) => Poll::Ready(Ok(ready!(inner.poll(cx))?.map(ResponseBody::inner))),
             None => Poll::Ready(Ok(no_peer_address())),
         }
     }
@@ -53,5 +48,5 @@ fn no_peer_address<B>() -> Response<ResponseBody<B>> {
         in axum, enable the feature `axum` and serve with into_make_service_with_connect_info::<SocketAddr>()\n";
     Rejection::new("client_ip", "no_peer_address", StatusCode::INTERNAL_SERVER_ERROR)
         .with_error_type(ProxyErrorType::ProxyConfigurationError)
-        .into_response(Either::Right(Full::new(Bytes::from_static(MISSING.as_bytes()))))
+        .into_response(ResponseBody::full(MISSING))
 }

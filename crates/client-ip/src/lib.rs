@@ -92,7 +92,7 @@ mod resolve;
 mod service;
 mod trusted_proxies;
 
-pub use rproxy_core::Rejection;
+pub use rproxy_core::{Rejection, ResponseBody};
 
 #[cfg(feature = "address-rules")]
 pub use self::address_list::{AddressList, AddressListError};
@@ -100,7 +100,7 @@ pub use self::address_list::{AddressList, AddressListError};
 pub use self::address_rules::{AddressDecision, AddressRules};
 pub use self::cidr::{Cidr, CidrError};
 pub use self::extensions::{ClientIp, PeerAddr, TrustedPeer};
-pub use self::future::{ResponseBody, ResponseFuture};
+pub use self::future::ResponseFuture;
 pub use self::layer::ClientIpLayer;
 pub use self::published_ranges::{Cdn, PUBLISHED_RANGES_DATE};
 pub use self::resolve::{ClientIpSource, ClientIpSourceError};

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::{Request, Response};
+use rproxy_core::ResponseBody;
 use tower_service::Service;
 
 use crate::client_connection;
 use crate::config::Config;
 use crate::extensions::{ClientIp, PeerAddr};
-use crate::future::{ResponseBody, ResponseFuture};
+use crate::future::ResponseFuture;
 use crate::resolve::resolve;
 
 /// A service that inserts the client's address into each request as [`ClientIp`].

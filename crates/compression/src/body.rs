@@ -69,6 +69,12 @@ impl<B: Body> ResponseBody<B> {
     }
 }
 
+impl<B: Body + Default> Default for ResponseBody<B> {
+    fn default() -> Self {
+        Self::original(B::default())
+    }
+}
+
 /// A service that returns the request body as the response body.
 struct Echo;
 

@@ -7,16 +7,12 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
 use http::{Response, StatusCode};
-use http_body_util::{Either, Full};
 use pin_project_lite::pin_project;
-use rproxy_core::{ProxyErrorType, Rejection};
+use rproxy_core::{ProxyErrorType, Rejection, ResponseBody};
 
 use crate::decision::ForwardHeadersDecision;
 use crate::hop_by_hop;
 use crate::request_id::RequestId;
-
-/// The body of a response from the inner service or from this layer.
-pub type ResponseBody<B> = Either<B, Full<Bytes>>;
 
 pin_project! {
     /// The response future of [`ForwardHeadersService`](crate::ForwardHeadersService).
@@ -27,7 +23,7 @@ pin_project! {
         #[pin]
         inner: Option<F>,
         id: Option<RequestId>,
-        local_response: Option<Box<Response<Full<Bytes>>>>,
+        local_response: Option<Box<Response<Bytes>>>,
     }
 }
 
@@ -39,7 +35,7 @@ impl<F> ResponseFuture<F> {
     pub(crate) fn loop_detected() -> Self {
         let rejection = Rejection::new("forward_headers", "loop", StatusCode::LOOP_DETECTED)
             .with_error_type(ProxyErrorType::ProxyLoopDetected);
-        Self::local(rejection.into_response(Full::new(Bytes::from_static(b"Loop Detected\n"))))
+        Self::local(rejection.into_response(Bytes::from_static(b"Loop Detected\n")))
     }
 
     pub(crate) fn options() -> Self {
@@ -51,13 +47,13 @@ impl<F> ResponseFuture<F> {
     }
 
     fn final_recipient(media_type: &'static str, body: Bytes) -> Self {
-        let mut response = Response::new(Full::new(body));
+        let mut response = Response::new(body);
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
         response.extensions_mut().insert(ForwardHeadersDecision::FinalRecipient);
         Self::local(response)
     }
 
-    fn local(response: Response<Full<Bytes>>) -> Self {
+    fn local(response: Response<Bytes>) -> Self {
         Self { inner: None, id: None, local_response: Some(Box::new(response)) }
     }
 }
@@ -71,10 +67,10 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let Some(inner) = this.inner.as_pin_mut() else {
-            let response = this.local_response.take().map(|response| response.map(Either::Right));
-            return Poll::Ready(Ok(response.unwrap_or_else(|| Response::new(Either::Right(Full::default())))));
+            let response = this.local_response.take().map(|response| response.map(ResponseBody::full));
+            return Poll::Ready(Ok(response.unwrap_or_else(|| Response::new(ResponseBody::full(Bytes::new())))));
         };
-        let mut response = ready!(inner.poll(cx))?.map(Either::Left);
+        let mut response = ready!(inner.poll(cx))?.map(ResponseBody::inner);
         let is_switch = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         let upgrade = if is_switch { response.headers().get(UPGRADE).cloned() } else { None };
         hop_by_hop::remove(response.headers_mut(), |_| {});

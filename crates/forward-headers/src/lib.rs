@@ -112,10 +112,10 @@ mod trust;
 mod vendor_fields;
 mod via;
 
-pub use rproxy_core::Rejection;
+pub use rproxy_core::{Rejection, ResponseBody};
 
 pub use self::decision::ForwardHeadersDecision;
-pub use self::future::{ResponseBody, ResponseFuture};
+pub use self::future::ResponseFuture;
 pub use self::layer::ForwardHeadersLayer;
 pub use self::request_id::RequestId;
 pub use self::service::ForwardHeadersService;

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::{Request, Response};
+use rproxy_core::ResponseBody;
 use tower_service::Service;
 
 use crate::config::Config;
 use crate::forwarding_fields;
-use crate::future::{ResponseBody, ResponseFuture};
+use crate::future::ResponseFuture;
 use crate::max_forwards::{self, Recipient};
 use crate::via::LoopDetected;
 

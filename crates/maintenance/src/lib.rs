@@ -77,9 +77,9 @@ mod layer;
 mod service;
 mod switch;
 
-pub use rproxy_core::Rejection;
+pub use rproxy_core::{Rejection, ResponseBody};
 
-pub use self::future::{ResponseBody, ResponseFuture};
+pub use self::future::ResponseFuture;
 pub use self::layer::MaintenanceLayer;
 pub use self::service::MaintenanceService;
 pub use self::switch::Maintenance;

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use http::{Request, Response, StatusCode};
 use rproxy_client_ip::{AddressRules, ClientIp};
-use rproxy_core::Rejection;
+use rproxy_core::{Rejection, ResponseBody};
 use tower_service::Service;
 
-use crate::future::{ResponseBody, ResponseFuture};
+use crate::future::ResponseFuture;
 use crate::switch::Maintenance;
 
 /// A service that rejects requests during maintenance, see [`MaintenanceLayer`](crate::MaintenanceLayer).

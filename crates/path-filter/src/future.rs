@@ -7,14 +7,10 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
-use http_body_util::{Either, Full};
 use pin_project_lite::pin_project;
-use rproxy_core::{ProxyErrorType, Rejection, RejectionDetail};
+use rproxy_core::{ProxyErrorType, Rejection, RejectionDetail, ResponseBody};
 
 use crate::decision::PathFilterDecision;
-
-/// The body of the inner service's response, or of the response to a rejected request.
-pub type ResponseBody<B> = Either<B, Full<Bytes>>;
 
 pin_project! {
     /// The response future of [`PathFilterService`](crate::PathFilterService).
@@ -55,7 +51,7 @@ where
         let Some(inner) = this.inner.as_pin_mut() else {
             return Poll::Ready(Ok(rejection(this.rule.take(), *this.status)));
         };
-        let mut response = ready!(inner.poll(cx))?.map(Either::Left);
+        let mut response = ready!(inner.poll(cx))?.map(ResponseBody::inner);
         if let Some(rule) = this.rule.take() {
             response.extensions_mut().insert(PathFilterDecision::WouldBlock { rule });
         }
@@ -74,5 +70,5 @@ fn rejection<B>(rule: Option<Arc<str>>, status: StatusCode) -> Response<Response
         Some(rule) => rejection.with_detail(RejectionDetail::Rule(rule)),
         None => rejection,
     };
-    rejection.into_response(Either::Right(Full::new(text)))
+    rejection.into_response(ResponseBody::full(text))
 }

@@ -131,12 +131,12 @@ mod rules;
 mod service;
 mod strict_paths;
 
-pub use rproxy_core::Rejection;
+pub use rproxy_core::{Rejection, ResponseBody};
 
 pub use self::decision::PathFilterDecision;
 pub use self::error::PathRulesError;
 pub use self::explanation::PathExplanation;
-pub use self::future::{ResponseBody, ResponseFuture};
+pub use self::future::ResponseFuture;
 pub use self::layer::PathFilterLayer;
 pub use self::rules::{PathRules, PathRulesBuilder};
 pub use self::service::PathFilterService;

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::{Request, Response, StatusCode, Uri};
+use rproxy_core::ResponseBody;
 use rproxy_core::path::is_ambiguous;
 use tower_service::Service;
 
 use crate::config::Config;
-use crate::future::{ResponseBody, ResponseFuture};
+use crate::future::ResponseFuture;
 use crate::original_uri::original_uri;
 
 /// A service that rejects requests for blocked paths.

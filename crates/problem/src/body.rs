@@ -25,6 +25,12 @@ pin_project! {
     }
 }
 
+impl<B: Default, H> Default for ResponseBody<B, H> {
+    fn default() -> Self {
+        Self::inner(B::default())
+    }
+}
+
 impl<B, H> ResponseBody<B, H> {
     pub(crate) fn inner(body: B) -> Self {
         Self { body: Either::Left(body), hooks: PhantomData }

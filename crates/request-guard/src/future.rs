@@ -4,10 +4,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
 use http::{HeaderValue, Response, Version, header};
-use http_body_util::{Either, Full};
 use pin_project_lite::pin_project;
+use rproxy_core::ResponseBody;
 
 use crate::body::Progress;
 use crate::rejection::RequestRejection;
@@ -46,7 +45,7 @@ impl<F, B, E> Future for ResponseFuture<F>
 where
     F: Future<Output = Result<Response<B>, E>>,
 {
-    type Output = Result<Response<Either<B, Full<Bytes>>>, E>;
+    type Output = Result<Response<ResponseBody<B>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
@@ -61,15 +60,14 @@ where
                     }
                     progress.set_has_response();
                 }
-                Poll::Ready(Ok(response.map(Either::Left)))
+                Poll::Ready(Ok(response.map(ResponseBody::inner)))
             }
         }
     }
 }
 
-fn reject<B>(version: Version, rejection: RequestRejection) -> Response<Either<B, Full<Bytes>>> {
-    let text = Full::new(Bytes::from_static(rejection.text().as_bytes()));
-    let mut response = rejection.rejection().into_response(Either::Right(text));
+fn reject<B>(version: Version, rejection: RequestRejection) -> Response<ResponseBody<B>> {
+    let mut response = rejection.rejection().into_response(ResponseBody::full(rejection.text()));
     let headers = response.headers_mut();
     if version < Version::HTTP_2 {
         // RFC 9112 §9.6: the end of the message, and so the start of the next one, may be unknown.

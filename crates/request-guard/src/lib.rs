@@ -82,7 +82,7 @@ mod layer;
 mod rejection;
 mod service;
 
-pub use rproxy_core::{RejectedHead, Rejection};
+pub use rproxy_core::{RejectedHead, Rejection, ResponseBody};
 
 pub use self::body::{GuardBody, RequestBodyError};
 pub use self::future::ResponseFuture;

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
-use http_body_util::{Either, Full};
+use rproxy_core::ResponseBody;
 use tower_service::Service;
 
 use crate::body::GuardBody;
@@ -48,7 +47,7 @@ where
     S: Service<Request<GuardBody<ReqBody>>, Response = Response<ResBody>>,
     ReqBody: Body,
 {
-    type Response = Response<Either<ResBody, Full<Bytes>>>;
+    type Response = Response<ResponseBody<ResBody>>;
     type Error = S::Error;
     type Future = ResponseFuture<S::Future>;
 

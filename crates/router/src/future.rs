@@ -3,11 +3,9 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
 use http::{Request, Response, StatusCode};
-use http_body_util::{Either, Full};
 use pin_project_lite::pin_project;
-use rproxy_core::{ProxyErrorType, Rejection};
+use rproxy_core::{ProxyErrorType, Rejection, ResponseBody};
 use tower_service::Service;
 
 use crate::router::RouteMatch;
@@ -56,14 +54,14 @@ pub(crate) enum RejectedRoute {
 }
 
 impl RejectedRoute {
-    fn response<B>(self) -> Response<Either<B, Full<Bytes>>> {
+    fn response<B>(self) -> Response<ResponseBody<B>> {
         let (reason, status, text) = match self {
             Self::UnknownHost => ("unknown_host", StatusCode::NOT_FOUND, "unknown host\n"),
             Self::AmbiguousPath => ("ambiguous_path", StatusCode::BAD_REQUEST, "ambiguous path\n"),
         };
         Rejection::new("router", reason, status)
             .with_error_type(ProxyErrorType::HttpRequestError)
-            .into_response(Either::Right(Full::from(text)))
+            .into_response(ResponseBody::full(text))
     }
 }
 
@@ -71,7 +69,7 @@ impl<S, ReqBody, ResBody> Future for ResponseFuture<S, ReqBody>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>>,
 {
-    type Output = Result<Response<Either<ResBody, Full<Bytes>>>, S::Error>;
+    type Output = Result<Response<ResponseBody<ResBody>>, S::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
@@ -88,7 +86,7 @@ where
                     if let Some(found) = this.found.take() {
                         response.extensions_mut().insert(found);
                     }
-                    return Poll::Ready(Ok(response.map(Either::Left)));
+                    return Poll::Ready(Ok(response.map(ResponseBody::inner)));
                 }
                 StateProjection::Rejected { reason } => return Poll::Ready(Ok(reason.response())),
             }

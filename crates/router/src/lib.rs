@@ -71,7 +71,7 @@ mod pattern;
 mod router;
 mod table;
 
-pub use rproxy_core::Rejection;
+pub use rproxy_core::{Rejection, ResponseBody};
 
 pub use self::error::RouterError;
 pub use self::future::ResponseFuture;

@@ -4,9 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::{Either, Full};
+use rproxy_core::ResponseBody;
 use tower_service::Service;
 
 use crate::error::RouterError;
@@ -122,7 +121,7 @@ impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for Router<S>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
 {
-    type Response = Response<Either<ResBody, Full<Bytes>>>;
+    type Response = Response<ResponseBody<ResBody>>;
     type Error = S::Error;
     type Future = ResponseFuture<S, ReqBody>;
 

@@ -6,11 +6,8 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::Response;
-use http_body_util::{Either, Full};
 use pin_project_lite::pin_project;
-
-/// The body of the inner service's response, or of a redirect or fixed response.
-pub type ResponseBody<B> = Either<B, Full<Bytes>>;
+use rproxy_core::ResponseBody;
 
 pin_project! {
     /// The response future of [`TargetRulesService`](crate::TargetRulesService).
@@ -50,9 +47,9 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().kind.project() {
-            KindProjection::Forwarded { future } => Poll::Ready(Ok(ready!(future.poll(cx))?.map(Either::Left))),
+            KindProjection::Forwarded { future } => Poll::Ready(Ok(ready!(future.poll(cx))?.map(ResponseBody::inner))),
             KindProjection::Answered { response } => match response.take() {
-                Some(response) => Poll::Ready(Ok(response.map(|content| Either::Right(Full::new(content))))),
+                Some(response) => Poll::Ready(Ok(response.map(ResponseBody::full))),
                 None => Poll::Pending,
             },
         }

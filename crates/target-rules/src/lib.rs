@@ -110,10 +110,12 @@ mod service;
 mod template;
 mod trailing_slash;
 
+pub use rproxy_core::ResponseBody;
+
 pub use self::builder::TargetRulesBuilder;
 pub use self::error::TargetRuleError;
 pub use self::fixed_response::FixedResponse;
-pub use self::future::{ResponseBody, ResponseFuture};
+pub use self::future::ResponseFuture;
 pub use self::layer::TargetRulesLayer;
 pub use self::redirect::{Redirect, Rewrite};
 pub use self::rules::TargetDecision;

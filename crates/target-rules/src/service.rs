@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::{Request, Response};
+use rproxy_core::ResponseBody;
 use tower_service::Service;
 
-use crate::future::{ResponseBody, ResponseFuture};
+use crate::future::ResponseFuture;
 use crate::rules::Rules;
 
 /// A service that applies rules to request targets, see [`TargetRulesLayer`](crate::TargetRulesLayer).

@@ -5,18 +5,14 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
 use http::{Response, StatusCode};
-use http_body_util::{Either, Full};
 use pin_project_lite::pin_project;
+use rproxy_core::ResponseBody;
 
 use crate::decision::WsDecision;
 use crate::handshake::UpgradeMethod;
 use crate::pending_handshake::PendingHandshake;
 use crate::rejection::WsRejection;
-
-/// The response body of the inner service or of a rejection.
-pub type ResponseBody<B> = Either<B, Full<Bytes>>;
 
 pin_project! {
     /// The response future of [`WsPassthroughService`](crate::WsPassthroughService).
@@ -89,6 +85,6 @@ where
         if is_ignored {
             response.extensions_mut().insert(WsDecision::Ignored);
         }
-        Poll::Ready(Ok(response.map(Either::Left)))
+        Poll::Ready(Ok(response.map(ResponseBody::inner)))
     }
 }

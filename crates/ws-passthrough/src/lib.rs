@@ -166,10 +166,10 @@ mod tunnel_handle;
 mod tunnels;
 mod upgrade_protocols;
 
-pub use rproxy_core::Rejection;
+pub use rproxy_core::{Rejection, ResponseBody};
 
 pub use self::decision::WsDecision;
-pub use self::future::{ResponseBody, ResponseFuture};
+pub use self::future::ResponseFuture;
 pub use self::layer::WsPassthroughLayer;
 pub use self::message::{MessageAction, MessageContext, WsEndpoint, WsMessage};
 pub use self::origins::{WsOrigins, WsOriginsError};

@@ -3,19 +3,19 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::header::SEC_WEBSOCKET_EXTENSIONS;
 use http::{Response, StatusCode};
-use http_body_util::{Either, Full};
 use hyper::ext::Protocol;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use rproxy_core::ResponseBody;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep};
 
 use crate::byte_relay::ByteRelay;
 use crate::config::{Config, MessageConfig, Timeouts};
 use crate::decision::WsDecision;
-use crate::future::ResponseBody;
 use crate::handshake::UpgradeMethod;
 use crate::message_relay::{HandshakeInfo, MessageRelay};
 use crate::protocol_switch::ProtocolSwitch;
@@ -45,7 +45,7 @@ impl PendingHandshake {
                 return WsRejection::InvalidSwitch.response(self.method);
             }
             response.extensions_mut().insert(WsDecision::Declined);
-            return response.map(Either::Left);
+            return response.map(ResponseBody::inner);
         }
         let upstream = response.extensions_mut().remove::<OnUpgrade>();
         let http2_protocol = response.extensions_mut().remove::<Protocol>();
@@ -60,7 +60,7 @@ impl PendingHandshake {
         {
             return WsRejection::InvalidSwitch.response(self.method);
         }
-        let mut response = response.map(|_| Either::Right(Full::default()));
+        let mut response = response.map(|_| ResponseBody::full(Bytes::new()));
         *response.status_mut() = self.switch.rewrite_response(response.headers_mut(), self.method);
         let handle = TunnelHandle::default();
         tokio::spawn(self.tunnel(upstream, handle.clone()));

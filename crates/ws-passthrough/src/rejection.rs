@@ -5,10 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONNECTION, HeaderName, HeaderValue, SEC_WEBSOCKET_VERSION, UPGRADE};
 use http::{Response, StatusCode};
-use http_body_util::{Either, Full};
-use rproxy_core::{ProxyErrorType, Rejection};
+use rproxy_core::{ProxyErrorType, Rejection, ResponseBody};
 
-use crate::future::ResponseBody;
 use crate::handshake::UpgradeMethod;
 
 /// The reason that this layer rejected a handshake.
@@ -120,7 +118,7 @@ impl WsRejection {
         if matches!(self, Self::Draining | Self::TooManyTunnels | Self::TooManyTunnelsPerClient) {
             rejection = rejection.with_retry_after(Duration::from_secs(1));
         }
-        let mut response = rejection.into_response(Either::Right(Full::new(Bytes::from_static(body))));
+        let mut response = rejection.into_response(ResponseBody::full(Bytes::from_static(body)));
         let mut set = |name: HeaderName, value| response.headers_mut().insert(name, HeaderValue::from_static(value));
         if self == Self::UnsupportedVersion {
             // RFC 6455 §4.4

@@ -8,10 +8,11 @@ use http::{Request, Response};
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 use rproxy_client_ip::ClientIp;
+use rproxy_core::ResponseBody;
 use tower_service::Service;
 
 use crate::config::Config;
-use crate::future::{ResponseBody, ResponseFuture};
+use crate::future::ResponseFuture;
 use crate::handshake::{self, UpgradeMethod, UpgradeRequest};
 use crate::original_uri::original_uri;
 use crate::pending_handshake::PendingHandshake;

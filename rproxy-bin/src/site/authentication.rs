@@ -5,10 +5,9 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use http_body_util::Empty;
 use rproxy_access::{BasicAuthLayer, ForwardAuthConfig, ForwardAuthLayer};
+use rproxy_core::OptionalLayer;
 use rproxy_upstream::{Backends, Upstream};
 use tower_layer::Stack;
-
-use crate::optional_layer::OptionalLayer;
 
 /// The authentication of clients, of which at least one kind is configured.
 #[derive(Clone, Debug)]
@@ -41,6 +40,6 @@ impl Authentication {
             let client = clients.by_id.entry(backends.id()).or_insert_with(|| backends.upstream()).clone();
             ForwardAuthLayer::new(client, config.clone())
         });
-        Stack::new(OptionalLayer(forward), OptionalLayer(self.basic.clone()))
+        Stack::new(OptionalLayer::new(forward), OptionalLayer::new(self.basic.clone()))
     }
 }

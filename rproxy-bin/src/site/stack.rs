@@ -9,6 +9,7 @@ use rproxy_access::AddressFilterLayer;
 use rproxy_cache::{CacheLayer, DefaultLifetimeLayer};
 use rproxy_client_cert::ClientCertificateLayer;
 use rproxy_compression::CompressionLayer;
+use rproxy_core::OptionalLayer;
 use rproxy_forward_headers::ForwardHeadersLayer;
 use rproxy_header_rules::HeaderRulesLayer;
 use rproxy_maintenance::MaintenanceLayer;
@@ -23,7 +24,6 @@ use tower::{BoxError, Service, ServiceBuilder};
 use super::authentication::{AuthClients, Authentication};
 use super::handler::{Handler, HandlerService};
 use crate::error_response::{ErrorResponseLayer, mark_backend_error};
-use crate::optional_layer::OptionalLayer;
 
 /// The layers of one site or route, from the client to the backend.
 #[derive(Clone, Debug)]
@@ -80,36 +80,36 @@ impl SiteStack {
             // Outside of every layer that rejects, so that error responses have these fields, too.
             .layer(self.security_headers.clone())
             // 403. It only needs the client address.
-            .layer(OptionalLayer(self.address_filter.clone()))
+            .layer(OptionalLayer::new(self.address_filter.clone()))
             // 429. Before the guard, so that malformed requests count, too: it only needs the client address.
-            .layer(OptionalLayer(self.rate_limit.clone()))
+            .layer(OptionalLayer::new(self.rate_limit.clone()))
             // Rejects malformed and ambiguous requests with 400, before other layers interpret them.
             .layer(self.guard.clone())
             // 503 while the site is in maintenance. After the rate limit and the guard, whose rejections stay the same, and before
             // everything that the site does.
             .layer(self.maintenance.clone())
             // Rejects blocked paths with 404.
-            .layer(OptionalLayer(self.path_filter.clone()))
+            .layer(OptionalLayer::new(self.path_filter.clone()))
             // Forwards the handshake, then tunnels the bytes past the layers below.
             .layer(self.ws_passthrough.clone())
             // Sets the forwarding headers, before the cache compares request headers (`Vary`).
             .layer(self.forward_headers.clone())
             // 401, 429, or the response of an authentication service. After spoofed fields were removed, and before the cache.
-            .layer(OptionalLayer(self.authentication.as_ref().map(|authentication| authentication.layer(clients))))
+            .layer(OptionalLayer::new(self.authentication.as_ref().map(|authentication| authentication.layer(clients))))
             // Sets the client certificate header, after spoofed ones were removed.
             .layer(self.client_certificate.clone())
             // Redirects, rewrites and fixed responses, after the scheme is known. The path filter checks rewritten paths, too.
-            .layer(OptionalLayer(self.target_rules.clone()))
+            .layer(OptionalLayer::new(self.target_rules.clone()))
             // After spoofed fields were removed, and before the cache compares request headers.
             .layer(self.request_rules.clone())
             // Error pages replace the errors of the backend, also from the cache, and not the responses of the layers above.
             .map_response(mark_backend_error)
             // Responds to a cache hit. An empty body lets the cache repeat a request.
-            .layer(OptionalLayer(self.cache.clone().map(|cache| cache.empty_body(GuardBody::<B>::default))))
+            .layer(OptionalLayer::new(self.cache.clone().map(|cache| cache.empty_body(GuardBody::<B>::default))))
             // Lifetimes for responses without caching fields, which the cache and browsers store.
             .layer(self.default_lifetime.clone())
             // Below the cache: a response is compressed once and served many times.
-            .layer(OptionalLayer(self.compression))
+            .layer(OptionalLayer::new(self.compression))
             // Files and the backends, or a redirect.
             .service(HandlerService::new(self.handler.clone(), inner))
     }

@@ -5,10 +5,10 @@ use std::task::{Context, Poll};
 
 use http::{Request, Response, StatusCode};
 use rproxy_client_ip::{AddressDecision, AddressRules, ClientIp};
-use rproxy_core::{Rejection, RejectionDetail};
+use rproxy_core::{Rejection, RejectionDetail, ResponseBody};
 use tower_service::Service;
 
-use crate::future::{ResponseBody, ResponseFuture};
+use crate::future::ResponseFuture;
 use crate::rejection::unknown_address;
 
 /// A service that rejects clients by their address, see [`AddressFilterLayer`](crate::AddressFilterLayer).

@@ -9,14 +9,13 @@ use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
 use rproxy_client_ip::ClientIp;
-use rproxy_core::{Authenticated, Rejection};
+use rproxy_core::{Authenticated, EitherBody, Rejection};
 use tower_service::Service;
 
 use super::config::Config;
 use super::credentials::{Credentials, MissingCredentials};
 use super::verifier::Outcome;
 use crate::decision::{Admission, Decision, DecisionFuture};
-use crate::future::ResponseBody;
 use crate::rejection::unknown_address;
 
 /// A service that requires a user name and a password, see [`BasicAuthLayer`](crate::BasicAuthLayer).
@@ -52,7 +51,7 @@ where
     // Cloned only for requests whose credentials are verified.
     S: Service<Request<B>, Response = Response<R>> + Clone,
 {
-    type Response = Response<ResponseBody<R>>;
+    type Response = Response<EitherBody<R, Full<Bytes>>>;
     type Error = S::Error;
     type Future = DecisionFuture<S, B, Full<Bytes>>;
 

@@ -8,16 +8,13 @@ use bytes::Bytes;
 use http::header::{CONNECTION, HeaderMap, HeaderName, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::{Request, Response, StatusCode};
 use http_body::Body;
-use http_body_util::{Either, Empty, Full};
-use rproxy_core::{Authenticated, Rejection, RejectionDetail};
+use http_body_util::Empty;
+use rproxy_core::{Authenticated, Rejection, RejectionDetail, ResponseBody};
 use tokio::time::timeout;
 use tower_service::Service;
 
 use super::config::Config;
 use crate::decision::{Admission, Decision};
-
-/// The body of the response to a request that is not admitted: that of the authentication service, or a text of the layer.
-pub type AuthResponseBody<B> = Either<B, Full<Bytes>>;
 
 /// The reason why there is no valid response of the authentication service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +35,7 @@ pub(crate) async fn decide<C, B>(
     client: C,
     request: Request<Empty<Bytes>>,
     config: &Config,
-) -> Decision<AuthResponseBody<B>>
+) -> Decision<ResponseBody<B>>
 where
     C: Service<Request<Empty<Bytes>>, Response = Response<B>>,
     B: Body<Data = Bytes>,
@@ -60,7 +57,7 @@ async fn exchange<C, B>(
     mut client: C,
     request: Request<Empty<Bytes>>,
     config: &Config,
-) -> Result<(Decision<AuthResponseBody<B>>, Option<B>), AuthFailure>
+) -> Result<(Decision<ResponseBody<B>>, Option<B>), AuthFailure>
 where
     C: Service<Request<Empty<Bytes>>, Response = Response<B>>,
     B: Body<Data = Bytes>,
@@ -75,7 +72,7 @@ where
         return Err(AuthFailure::UnexpectedStatus);
     }
     if !response.status().is_success() {
-        return Ok((Decision::Respond(end_to_end(response).map(Either::Left)), None));
+        return Ok((Decision::Respond(end_to_end(response).map(ResponseBody::inner)), None));
     }
     let (head, body) = response.into_parts();
     Ok((Decision::Admit(admission(&head.headers, config)?), Some(body)))
@@ -148,7 +145,7 @@ fn end_to_end<B>(mut response: Response<B>) -> Response<B> {
 /// The maximum number of fields that `Connection` can remove.
 const MAX_NOMINATED: usize = 16;
 
-fn rejection<B>(failure: AuthFailure) -> Decision<AuthResponseBody<B>> {
+fn rejection<B>(failure: AuthFailure) -> Decision<ResponseBody<B>> {
     let (cause, detail) = match failure {
         AuthFailure::Timeout => ("timeout", None),
         AuthFailure::Unavailable(detail) => ("unavailable", detail),
@@ -159,5 +156,5 @@ fn rejection<B>(failure: AuthFailure) -> Decision<AuthResponseBody<B>> {
         .with_cause(cause)
         .with_retry_after(Duration::from_secs(5));
     let rejection = detail.into_iter().fold(rejection, Rejection::with_detail);
-    Decision::Respond(rejection.into_response(Either::Right(Full::from("Service Unavailable\n"))))
+    Decision::Respond(rejection.into_response(ResponseBody::full("Service Unavailable\n")))
 }

@@ -6,12 +6,13 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
-use http_body_util::{Either, Empty, Full};
+use http_body_util::Empty;
+use rproxy_core::{EitherBody, ResponseBody};
 use tower_service::Service;
 
 use super::auth_request::{UnknownAddress, auth_request};
 use super::config::ForwardAuthConfig;
-use super::exchange::{AuthResponseBody, decide};
+use super::exchange::decide;
 use crate::decision::{Decision, DecisionFuture};
 use crate::rejection::unknown_address;
 
@@ -51,9 +52,9 @@ where
     C: Service<Request<Empty<Bytes>>, Response = Response<A>, Error: Send, Future: Send> + Clone + Send + 'static,
     A: Body<Data = Bytes> + Send + 'static,
 {
-    type Response = Response<Either<R, AuthResponseBody<A>>>;
+    type Response = Response<EitherBody<R, ResponseBody<A>>>;
     type Error = S::Error;
-    type Future = DecisionFuture<S, B, AuthResponseBody<A>>;
+    type Future = DecisionFuture<S, B, ResponseBody<A>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
@@ -65,7 +66,7 @@ where
         let auth = match auth {
             Ok(auth) => auth,
             Err(UnknownAddress) => {
-                let response = unknown_address().map(|text| Either::Right(Full::from(text)));
+                let response = unknown_address().map(ResponseBody::full);
                 return DecisionFuture::decided(Decision::Respond(response), &mut self.inner, request);
             }
         };

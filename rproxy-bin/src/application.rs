@@ -39,6 +39,30 @@ pub enum ApplicationError {
         "the application `{0}` requires an RPROXY_UPSTREAM on this machine: one backend such as 127.0.0.1:3000 or unix:/run/app.sock"
     )]
     Upstream(String),
+    /// Two applications have the same upstream.
+    #[error(
+        "the applications `{first}` and `{second}` cannot both listen on {upstream}: set RPROXY_UPSTREAM of one to another port"
+    )]
+    SharedUpstream {
+        /// The command of one application.
+        first: String,
+        /// The command of the other application.
+        second: String,
+        /// The upstream of both.
+        upstream: String,
+    },
+    /// A reload changes the upstream of a running application.
+    #[error(
+        "the application `{command}` runs with the upstream {running}, and RPROXY_UPSTREAM is {configured} now: restart rproxy to apply this"
+    )]
+    Moved {
+        /// The command of the application.
+        command: String,
+        /// The upstream with which the application was started.
+        running: String,
+        /// The upstream in the new configuration.
+        configured: String,
+    },
     /// Another process listens on the port of the application.
     #[error(
         "the application `{command}` cannot listen on {address}: another process does; stop it, or set RPROXY_UPSTREAM to another port"
@@ -60,6 +84,9 @@ pub enum ApplicationError {
         /// How it ended.
         exit: ApplicationExit,
     },
+    /// The task that starts the application again ended unexpectedly.
+    #[error("the supervision of an application failed")]
+    Supervisor(#[source] tokio::task::JoinError),
 }
 
 /// An application that a site declares.
@@ -85,7 +112,40 @@ enum Address {
 pub(crate) fn declared(config: &Config) -> Result<Vec<Application>, ApplicationError> {
     let sites = config.sites.iter().map(|site| &site.config);
     let own = sites.filter(|site| site.value_source("command") != config.value_source("command"));
-    std::iter::once(config).chain(own).filter_map(Application::of).collect()
+    let applications: Vec<_> =
+        std::iter::once(config).chain(own).filter_map(Application::of).collect::<Result<_, _>>()?;
+    for (index, application) in applications.iter().enumerate() {
+        if let Some(other) = applications[..index].iter().find(|other| other.shares_address(application)) {
+            return Err(ApplicationError::SharedUpstream {
+                first: other.command.to_string(),
+                second: application.command.to_string(),
+                upstream: application.backend.origin().to_owned(),
+            });
+        }
+    }
+    Ok(applications)
+}
+
+/// Returns the applications that a new configuration declares.
+///
+/// # Errors
+///
+/// Returns an error if it changes the upstream of a running application, which would get no more requests.
+pub(crate) fn redeclared(config: &Config, running: &[Application]) -> Result<Vec<Application>, ApplicationError> {
+    let declared = declared(config)?;
+    for running in running {
+        let same_command = || declared.iter().filter(|application| application.command == running.command);
+        if let Some(moved) = same_command().next()
+            && !same_command().any(|application| application.shares_address(running))
+        {
+            return Err(ApplicationError::Moved {
+                command: running.command.to_string(),
+                running: running.backend.origin().to_owned(),
+                configured: moved.backend.origin().to_owned(),
+            });
+        }
+    }
+    Ok(declared)
 }
 
 impl Application {
@@ -99,6 +159,14 @@ impl Application {
         };
         let (restart, stop_timeout) = (settings.restart, settings.stop_timeout);
         Some(Ok(Self { command, backend: backend.clone(), address, restart, stop_timeout }))
+    }
+
+    /// Whether both applications listen on the same address.
+    fn shares_address(&self, other: &Self) -> bool {
+        match (self.address, other.address) {
+            (Address::Tcp(own), Address::Tcp(other)) => own == other,
+            _ => self.backend.origin() == other.backend.origin(),
+        }
     }
 
     /// Returns the name or path of the program, for log messages.
@@ -129,9 +197,11 @@ impl Application {
                 process.env_remove(&name);
             }
         }
-        if let Address::Tcp(address) = self.address {
-            process.env("PORT", address.port().to_string());
-        }
+        match self.address {
+            Address::Tcp(address) => process.env("PORT", address.port().to_string()),
+            // That of rproxy itself is not for the application.
+            Address::Unix => process.env_remove("PORT"),
+        };
         process.process_group(0);
         process
     }
@@ -218,7 +288,9 @@ impl Applications {
         };
         tokio::select! {
             biased;
-            Some(Ok(ended)) = self.supervisors.join_next() => ApplicationEvent::Ended(ended),
+            Some(ended) = self.supervisors.join_next() => {
+                ApplicationEvent::Ended(ended.unwrap_or_else(ApplicationError::Supervisor))
+            }
             () = ready, if !self.is_ready => {
                 self.is_ready = true;
                 ApplicationEvent::Ready
@@ -277,6 +349,39 @@ mod tests {
             });
             assert_eq!(found, port, "{upstream}");
         }
+    }
+
+    #[test]
+    fn rejects_two_applications_with_the_same_upstream() {
+        let site = |host: &str, upstream: &str| {
+            format!("[[site]]\nhosts = [\"{host}\"]\ncommand = \"node {host}.js\"\n{upstream}\n")
+        };
+        let declared = |first: &str, second: &str| {
+            let text = site("a.example", first) + &site("b.example", second);
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("rproxy.toml");
+            std::fs::write(&file, text).unwrap();
+            declared(&Config::from_file(file).unwrap()).map(|found| found.len())
+        };
+        // Both inherit the default upstream.
+        let error = declared("", "").unwrap_err();
+        assert!(matches!(error, ApplicationError::SharedUpstream { .. }), "{error}");
+        assert!(declared("upstream = \"localhost:3001\"", "upstream = \"127.0.0.1:3001\"").is_err());
+        assert!(declared("upstream = \"unix:/run/a.sock\"", "upstream = \"unix:/run/a.sock\"").is_err());
+        assert_eq!(declared("upstream = \"127.0.0.1:3001\"", "upstream = \"127.0.0.1:3002\"").unwrap(), 2);
+    }
+
+    #[test]
+    fn rejects_a_new_upstream_of_a_running_application() {
+        let config = |command: &str, upstream: &str| {
+            crate::config::Sources::new().set("command", command).set("upstream", upstream).load().unwrap()
+        };
+        let running = declared(&config("node a.js", "3000")).unwrap();
+        let error = redeclared(&config("node a.js", "3001"), &running).unwrap_err();
+        assert!(matches!(error, ApplicationError::Moved { .. }), "{error}");
+        // The same address, and another application, which needs a restart to run.
+        assert_eq!(redeclared(&config("node a.js", "localhost:3000"), &running).unwrap().len(), 1);
+        assert_eq!(redeclared(&config("node b.js", "3001"), &running).unwrap().len(), 1);
     }
 
     #[test]

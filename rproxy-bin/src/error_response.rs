@@ -15,6 +15,7 @@ use rproxy_core::{ProxyErrorType, Rejection};
 use rproxy_forward_headers::RequestId;
 use rproxy_problem::{PageTexts, ProblemHooks, ProblemLayer};
 use rproxy_server::CloseConnection;
+use rproxy_static_files::FileDecision;
 
 use crate::rejections;
 
@@ -102,7 +103,9 @@ struct BackendError;
 /// Marks an error response of the backend, whose content a page may replace. Those of an authentication service, and fixed
 /// responses, are not marked.
 pub(crate) fn mark_backend_error<B>(mut response: Response<B>) -> Response<B> {
-    if response.status().as_u16() >= 400 {
+    // The status of a condition or a range of a file, which clients evaluate, is not an error of the backend.
+    let is_of_file = response.extensions().get::<FileDecision>().is_some();
+    if response.status().as_u16() >= 400 && !is_of_file {
         response.extensions_mut().insert(BackendError);
     }
     response

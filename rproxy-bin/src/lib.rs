@@ -79,6 +79,7 @@ pub mod error_response;
 mod explain;
 mod known_rejection;
 pub mod layers;
+mod line_writer;
 mod log_throttle;
 pub mod logging;
 mod maintenance;

@@ -19,6 +19,12 @@ use tokio::runtime::Runtime;
 static ALLOCATOR: allocator::Mimalloc = allocator::Mimalloc;
 
 fn main() -> ExitCode {
+    let code = run();
+    rproxy::logging::flush();
+    code
+}
+
+fn run() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     // Before the configuration is loaded, which takes time in which a signal would end the process.
     let started = cli::may_run_proxy(&args).then(start_runtime);
@@ -30,7 +36,7 @@ fn main() -> ExitCode {
                 let preflight = Preflight::run(report.config());
                 let problems = preflight.problems();
                 match report.is_quiet() {
-                    true => problems.iter().for_each(|problem| eprintln!("{problem}")),
+                    true => problems.iter().for_each(|problem| print_error(problem)),
                     false => {
                         let text = report.render(&rproxy::layers(report.config()), problems.len());
                         print(&format!("{text}{preflight}"));
@@ -39,7 +45,7 @@ fn main() -> ExitCode {
                 if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(cli::Error::EXIT_CODE) }
             }
             Err(error) => {
-                eprintln!("{}", report.config().spell(&ErrorChain(&error).to_string()));
+                print_error(report.config().spell(&ErrorChain(&error).to_string()));
                 ExitCode::from(cli::Error::EXIT_CODE)
             }
         },
@@ -54,7 +60,7 @@ fn main() -> ExitCode {
         Ok(Command::Trust(trust)) => match trust.run() {
             Ok(text) => print(&text),
             Err(error) => {
-                eprintln!("{}", ErrorChain(&error));
+                print_error(ErrorChain(&error));
                 ExitCode::FAILURE
             }
         },
@@ -70,7 +76,7 @@ fn try_build(config: &Config) -> Result<(), RunError> {
 }
 
 fn exit_with_usage_error(error: &(dyn std::error::Error + 'static)) -> ExitCode {
-    eprintln!("{}", ErrorChain(error));
+    print_error(ErrorChain(error));
     ExitCode::from(cli::Error::EXIT_CODE)
 }
 
@@ -132,4 +138,10 @@ fn print(text: &str) -> ExitCode {
     // A closed pipe (`| head`) is not a failure.
     let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
     ExitCode::SUCCESS
+}
+
+/// Prints to standard error. `eprintln!` panics if that fails.
+fn print_error(text: impl std::fmt::Display) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{text}");
 }

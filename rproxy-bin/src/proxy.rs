@@ -239,6 +239,7 @@ impl Proxy {
     /// Reads the configuration, and builds what it changes.
     async fn plan(&self) -> Result<Plan, String> {
         let config = self.started.reload().map_err(|error| ErrorChain(&error).to_string())?;
+        application::redeclared(&config, &self.applications).map_err(|error| ErrorChain(&error).to_string())?;
         let planned = self.shared.plan_stack(&config).map_err(|error| ErrorChain(&error).to_string())?;
         let PlannedStack { stack, configured, changed_files } = planned;
         let admin = self.admin.prepare(&config.process).await;

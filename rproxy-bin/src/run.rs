@@ -11,6 +11,7 @@ use crate::application::{self, ApplicationError, ApplicationEvent, Applications}
 use crate::config::{Config, UnmetRequirements};
 use crate::demo::{Site, banner};
 use crate::layers::StackError;
+use crate::logging;
 use crate::proxy::Proxy;
 use crate::service_manager;
 use crate::startup_advice::{self, SettingError};
@@ -75,6 +76,7 @@ impl Config {
     pub async fn run_with(self, signals: StartSignals) -> Result<(), RunError> {
         let signals = Signals::new(signals).map_err(RunError::Signals)?;
         let proxy = Proxy::start(self)?;
+        logging::write_in_background();
         let applications = Applications::start(proxy.applications())?;
         serve(proxy, signals, applications).await
     }

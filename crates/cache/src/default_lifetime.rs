@@ -10,13 +10,13 @@ use std::time::Duration;
 use http::header::{CACHE_CONTROL, EXPIRES, HeaderName, PRAGMA, SET_COOKIE, VARY};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use pin_project_lite::pin_project;
-use rproxy_core::Authenticated;
+use rproxy_core::credentials::{has_credentials, is_credential};
+use rproxy_core::{Authenticated, PublicContent};
 use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::paths::CachePaths;
 use crate::policy::content_type;
-use crate::policy::credentials::{has_credentials, is_credential};
 
 /// A layer that adds `Cache-Control: max-age` to responses without caching fields, by path.
 ///
@@ -116,8 +116,8 @@ impl<S> DefaultLifetimeService<S> {
         let (_, value) = self.lifetimes.iter().find(|(paths, _)| is_safe && paths.contains(path))?;
         // RFC 9111 §3.5: a shared cache in front must not store what only authenticated clients may see.
         let is_authenticated = request.extensions().get::<Authenticated>().is_some();
-        (!is_authenticated && !has_credentials(request.headers()))
-            .then(|| Lifetime { value: value.clone(), path: path.into() })
+        let has_credentials = has_credentials(request.headers());
+        (!is_authenticated).then(|| Lifetime { value: value.clone(), path: path.into(), has_credentials })
     }
 }
 
@@ -145,10 +145,15 @@ where
 struct Lifetime {
     value: HeaderValue,
     path: Box<str>,
+    /// Whether the response may be specific to the client.
+    has_credentials: bool,
 }
 
 impl Lifetime {
     fn add_to<B>(&self, response: &mut Response<B>) {
+        if self.has_credentials && response.extensions().get::<PublicContent>().is_none() {
+            return;
+        }
         let headers = response.headers();
         let is_cacheable = matches!(
             response.status(),

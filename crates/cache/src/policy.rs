@@ -2,7 +2,6 @@
 
 pub(crate) mod cache_control;
 pub(crate) mod content_type;
-pub(crate) mod credentials;
 pub(crate) mod date;
 pub(crate) mod freshness;
 pub(crate) mod no_vary_search;

@@ -52,7 +52,7 @@ where
         let facts = Facts::of(response.headers(), min_size, is_small);
         if facts.is_compressible && has_content {
             vary(response.headers_mut());
-            let is_excluded = !this.config.compresses_private && is_private(request.credentials, response.headers());
+            let is_excluded = !this.config.compresses_private && is_private(request.credentials, &response);
             let coding = request.coding.filter(|_| !is_excluded);
             // RFC 9110 §9.3.2: a response to HEAD has the fields of one to GET.
             if request.is_head

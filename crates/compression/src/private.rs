@@ -1,15 +1,19 @@
 //! Recognises responses that are for one user, whose compressed size can disclose a secret (BREACH).
 
-use http::header::{AUTHORIZATION, CACHE_CONTROL, COOKIE, SET_COOKIE, VARY};
-use http::{HeaderMap, Request};
-use rproxy_core::Authenticated;
+use std::time::SystemTime;
+
+use http::header::{AUTHORIZATION, CACHE_CONTROL, EXPIRES, SET_COOKIE, VARY};
+use http::{HeaderMap, HeaderName, Request, Response};
+use rproxy_core::credentials::{has_credentials, is_credential};
+use rproxy_core::{Authenticated, PublicContent};
 
 /// The credentials of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Credentials {
     #[default]
     None,
-    Cookie,
+    /// A cookie, a key of an API, a client certificate, or another field that can identify the client.
+    Field,
     /// `Authorization`, or a layer has authenticated the client.
     Authorization,
 }
@@ -21,14 +25,18 @@ impl Credentials {
         if headers.contains_key(AUTHORIZATION) || request.extensions().get::<Authenticated>().is_some() {
             return Self::Authorization;
         }
-        if headers.contains_key(COOKIE) { Self::Cookie } else { Self::None }
+        if has_credentials(headers) { Self::Field } else { Self::None }
     }
 }
 
 /// Returns whether a response to a request with these credentials can contain data of its user.
 ///
 /// The answer is yes unless the response says that other users get the same content.
-pub(crate) fn is_private(credentials: Credentials, headers: &HeaderMap) -> bool {
+pub(crate) fn is_private<B>(credentials: Credentials, response: &Response<B>) -> bool {
+    response.extensions().get::<PublicContent>().is_none() && is_private_by_fields(credentials, response.headers())
+}
+
+fn is_private_by_fields(credentials: Credentials, headers: &HeaderMap) -> bool {
     let (mut is_public, mut is_for_one_user) = (credentials == Credentials::None, false);
     for (name, value) in headers {
         match *name {
@@ -40,6 +48,7 @@ pub(crate) fn is_private(credentials: Credentials, headers: &HeaderMap) -> bool 
                     is_public |= is_shared(directive, credentials);
                 }
             }
+            EXPIRES => is_public |= credentials == Credentials::Field && is_later(value.as_bytes()),
             _ => {}
         }
     }
@@ -52,8 +61,13 @@ fn members(list: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// Returns whether a member of `Vary` selects responses by user.
 fn names_credentials(member: &[u8]) -> bool {
-    let names: [&[u8]; 3] = [b"*", b"cookie", b"authorization"];
-    names.iter().any(|name| member.eq_ignore_ascii_case(name))
+    member == b"*" || HeaderName::from_bytes(member).is_ok_and(|name| is_credential(&name))
+}
+
+/// Returns whether a date is in the future.
+fn is_later(date: &[u8]) -> bool {
+    let date = std::str::from_utf8(date).ok().and_then(|date| httpdate::parse_http_date(date).ok());
+    date.is_some_and(|date| date > SystemTime::now())
 }
 
 /// Returns whether a cache directive allows a shared cache to send the response to other users (RFC 9111 §3 and §3.5).
@@ -62,7 +76,8 @@ fn is_shared(directive: &[u8], credentials: Credentials) -> bool {
     is_named(directive, b"public")
         || is_named(directive, b"immutable")
         || is_positive(b"s-maxage")
-        || credentials == Credentials::Cookie && is_positive(b"max-age")
+        || credentials == Credentials::Authorization && is_named(directive, b"must-revalidate")
+        || credentials == Credentials::Field && is_positive(b"max-age")
 }
 
 /// Returns whether a cache directive has this name. Its argument is not considered.
@@ -75,7 +90,9 @@ fn is_named(directive: &[u8], name: &[u8]) -> bool {
 fn argument<'a>(directive: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let at = directive.iter().position(|&byte| byte == b'=')?;
     let is_number = |text: &&[u8]| !text.is_empty() && text.iter().all(u8::is_ascii_digit);
-    is_named(directive, name).then(|| directive[at + 1..].trim_ascii()).filter(is_number)
+    // A quoted number is invalid, and caches accept it.
+    let unquoted = |text: &'a [u8]| text.strip_prefix(b"\"").and_then(|text| text.strip_suffix(b"\"")).unwrap_or(text);
+    is_named(directive, name).then(|| unquoted(directive[at + 1..].trim_ascii())).filter(is_number)
 }
 
 #[cfg(test)]
@@ -88,27 +105,32 @@ mod tests {
 
     #[test]
     fn response_to_a_request_with_credentials_is_private_unless_it_is_shared() {
-        use Credentials::{Authorization, Cookie, None};
+        use Credentials::{Authorization, Field, None};
         for (fields, is_private_for) in [
-            (&[][..], &[Cookie, Authorization][..]),
-            (&[("cache-control", "no-cache")], &[Cookie, Authorization]),
-            (&[("cache-control", "max-age=0, must-revalidate")], &[Cookie, Authorization]),
-            (&[("cache-control", "max-age=x")], &[Cookie, Authorization]),
+            (&[][..], &[Field, Authorization][..]),
+            (&[("cache-control", "no-cache")], &[Field, Authorization]),
+            (&[("cache-control", "max-age=0, must-revalidate")], &[Field]),
+            (&[("cache-control", "max-age=\"60\"")], &[Authorization]),
+            (&[("expires", "Fri, 01 Jan 2100 00:00:00 GMT")], &[Authorization]),
+            (&[("expires", "Thu, 01 Jan 1970 00:00:00 GMT")], &[Field, Authorization]),
+            (&[("expires", "0")], &[Field, Authorization]),
+            (&[("cache-control", "max-age=x")], &[Field, Authorization]),
             (&[("cache-control", "max-age=60")], &[Authorization]),
             (&[("cache-control", "Public, max-age=0")], &[]),
             (&[("cache-control", "no-cache"), ("cache-control", "s-maxage = 60")], &[]),
-            (&[("cache-control", "s-maxage=00")], &[Cookie, Authorization]),
+            (&[("cache-control", "s-maxage=00")], &[Field, Authorization]),
             (&[("cache-control", "immutable")], &[]),
-            (&[("vary", "accept-encoding, origin")], &[Cookie, Authorization]),
-            (&[("vary", "accept-encoding, Cookie"), ("cache-control", "public")], &[None, Cookie, Authorization]),
-            (&[("vary", "*")], &[None, Cookie, Authorization]),
-            (&[("cache-control", "private=\"set-cookie\"")], &[None, Cookie, Authorization]),
-            (&[("cache-control", "public, no-store")], &[None, Cookie, Authorization]),
-            (&[("set-cookie", "a=1"), ("cache-control", "public")], &[None, Cookie, Authorization]),
+            (&[("vary", "accept-encoding, origin")], &[Field, Authorization]),
+            (&[("vary", "accept-encoding, Cookie"), ("cache-control", "public")], &[None, Field, Authorization]),
+            (&[("vary", "x-api-key"), ("cache-control", "public")], &[None, Field, Authorization]),
+            (&[("vary", "*")], &[None, Field, Authorization]),
+            (&[("cache-control", "private=\"set-cookie\"")], &[None, Field, Authorization]),
+            (&[("cache-control", "public, no-store")], &[None, Field, Authorization]),
+            (&[("set-cookie", "a=1"), ("cache-control", "public")], &[None, Field, Authorization]),
         ] {
-            for credentials in [None, Cookie, Authorization] {
+            for credentials in [None, Field, Authorization] {
                 let expected = is_private_for.contains(&credentials);
-                assert_eq!(is_private(credentials, &headers(fields)), expected, "{credentials:?} {fields:?}");
+                assert_eq!(is_private_by_fields(credentials, &headers(fields)), expected, "{credentials:?} {fields:?}");
             }
         }
     }
@@ -118,10 +140,23 @@ mod tests {
         let mut request = Request::new(());
         assert_eq!(Credentials::of(&request), Credentials::None);
         request.headers_mut().insert("cookie", "a=1".parse().unwrap());
-        assert_eq!(Credentials::of(&request), Credentials::Cookie);
+        assert_eq!(Credentials::of(&request), Credentials::Field);
+        let of = |name: &str| Credentials::of(&Request::builder().header(name, "1").body(()).unwrap());
+        assert_eq!(
+            (of("x-api-key"), of("client-cert"), of("accept")),
+            (Credentials::Field, Credentials::Field, Credentials::None)
+        );
         request.extensions_mut().insert(Authenticated::new());
         assert_eq!(Credentials::of(&request), Credentials::Authorization);
         let request = Request::builder().header("authorization", "Bearer a").body(()).unwrap();
         assert_eq!(Credentials::of(&request), Credentials::Authorization);
+    }
+
+    #[test]
+    fn content_that_is_the_same_for_all_clients_is_not_private() {
+        let mut response = Response::new(());
+        assert!(is_private(Credentials::Field, &response));
+        response.extensions_mut().insert(PublicContent);
+        assert!(!is_private(Credentials::Field, &response));
     }
 }

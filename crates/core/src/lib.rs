@@ -6,6 +6,7 @@
 //!
 //! | Item | Feature | Content |
 //! |---|---|---|
+//! | [`credentials`] | `credentials` | Request fields that can identify the client. |
 //! | [`field_name()`] | `field-name` | A parser of field names, with a fast path for common names. |
 //! | [`host`] | `host` | The grammar of hosts in `Host` and `:authority`. |
 //! | [`OptionalLayer`] | `optional-layer` | A layer that a setting can disable, without the same response type as without it. |
@@ -14,6 +15,7 @@
 //! | [`TlsInfo`], [`ClientCertificate`] | `tls-info` | The TLS session of a connection. |
 //! | [`spelling`] | `spelling` | Spellings of a field name that backends treat as the same field. |
 //! | [`Authenticated`] | `authenticated` | The mark of a request whose client was authenticated, for caches and logs. |
+//! | [`PublicContent`] | `public-content` | The mark of content that is the same for all clients. |
 //! | [`RejectedHead`] | `rejection` | The reason why a server rejected a request head. |
 //! | [`Rejection`] | `rejection` | The reason why a layer rejected a request, for error pages, logs and metrics. |
 //! | [`EitherBody`] | `response-body` | The response body of one of two services. |
@@ -23,6 +25,8 @@
 
 #[cfg(feature = "authenticated")]
 mod authenticated;
+#[cfg(feature = "credentials")]
+pub mod credentials;
 #[cfg(feature = "response-body")]
 mod either_body;
 #[cfg(feature = "field-name")]
@@ -33,6 +37,8 @@ pub mod host;
 mod optional_layer;
 #[cfg(feature = "path")]
 pub mod path;
+#[cfg(feature = "public-content")]
+mod public_content;
 #[cfg(feature = "rejection")]
 mod rejected_head;
 #[cfg(feature = "rejection")]
@@ -54,6 +60,8 @@ pub use self::either_body::EitherBody;
 pub use self::field_name::field_name;
 #[cfg(feature = "optional-layer")]
 pub use self::optional_layer::{OptionalFuture, OptionalLayer, OptionalService};
+#[cfg(feature = "public-content")]
+pub use self::public_content::PublicContent;
 #[cfg(feature = "rejection")]
 pub use self::rejected_head::RejectedHead;
 #[cfg(feature = "rejection")]

@@ -19,8 +19,8 @@ pub(crate) struct Conditions {
 /// The validators of a file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Validators<'v> {
-    /// The entity tag, which is strong.
-    pub(crate) tag: &'v str,
+    /// The entity tag, which is strong, if `ETag` is sent.
+    pub(crate) tag: Option<&'v str>,
     /// The seconds of the last modification since the Unix epoch, if `Last-Modified` is sent.
     pub(crate) modified: Option<u64>,
 }
@@ -89,7 +89,7 @@ impl Conditions {
     fn continues(&self, validators: Validators<'_>) -> bool {
         let Some(if_range) = &self.if_range else { return true };
         match if_range.as_bytes().first() {
-            Some(b'"') => if_range == validators.tag,
+            Some(b'"') => validators.tag.is_some_and(|tag| if_range == tag),
             // A weak tag does not match (RFC 9110 §13.1.5).
             Some(b'W') => false,
             _ => validators.modified.is_some() && date(&self.if_range) == validators.modified,
@@ -104,7 +104,7 @@ enum Comparison {
 }
 
 /// Returns whether a list of entity tags contains a strong tag (RFC 9110 §8.8.3.2).
-fn matches_tag(values: &[HeaderValue], tag: &str, comparison: Comparison) -> bool {
+fn matches_tag(values: &[HeaderValue], tag: Option<&str>, comparison: Comparison) -> bool {
     values.iter().any(|value| {
         let mut rest = value.as_bytes().trim_ascii();
         if rest == b"*" {
@@ -115,7 +115,7 @@ fn matches_tag(values: &[HeaderValue], tag: &str, comparison: Comparison) -> boo
             let is_weak = rest[..start].ends_with(b"W/");
             let Some(length) = rest[start + 1..].iter().position(|byte| *byte == b'"') else { return false };
             let (member, after) = rest[start..].split_at(length + 2);
-            if member == tag.as_bytes() && (!is_weak || comparison == Comparison::Weak) {
+            if Some(member) == tag.map(str::as_bytes) && (!is_weak || comparison == Comparison::Weak) {
                 return true;
             }
             rest = after;
@@ -196,7 +196,7 @@ mod tests {
         for (name, value) in fields {
             headers.append(*name, HeaderValue::from_static(value));
         }
-        let validators = Validators { tag: TAG, modified: Some(MODIFIED) };
+        let validators = Validators { tag: Some(TAG), modified: Some(MODIFIED) };
         Conditions::of_request(&headers, false).select(validators, 10)
     }
 
@@ -285,7 +285,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(RANGE, HeaderValue::from_static("bytes=0-0"));
         let conditions = Conditions::of_request(&headers, true);
-        assert_eq!(conditions.select(Validators { tag: TAG, modified: None }, 10), Selection::All);
+        assert_eq!(conditions.select(Validators { tag: Some(TAG), modified: None }, 10), Selection::All);
     }
 
     #[test]

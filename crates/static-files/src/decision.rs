@@ -16,3 +16,10 @@ pub enum FileDecision {
     /// The file that the inner service named.
     SendFile,
 }
+
+/// A request extension: the index of a folder is served at the path of the folder without a slash at its end.
+///
+/// Without it, [`StaticFilesLayer`](crate::StaticFilesLayer) redirects to the path with a slash, so that relative links of the
+/// index work. Insert it if another layer rewrote the path, or removes such slashes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IndexWithoutRedirect;

@@ -30,6 +30,6 @@ pub enum StaticFilesError {
         source: io::Error,
     },
     /// The prefix of `X-Accel-Redirect` is not a path.
-    #[error("bad prefix {0:?}: must be a path that begins with a slash, such as /protected")]
+    #[error("bad prefix {0:?}: must be a path that begins with a slash, without percent-encoding, such as /protected")]
     Prefix(String),
 }

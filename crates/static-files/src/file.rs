@@ -113,13 +113,17 @@ impl OpenFile {
         is_head: bool,
         waiting: Waiting,
     ) -> io::Result<(StatusCode, FileBody)> {
-        let (tag, modified) = (self.tag(), self.last_modified());
-        let validators = Validators { tag: &tag, modified };
+        // Reproducible images and package stores give all files this time, so that it does not change with the content.
+        let is_dated = self.modified.0 > 1;
+        let (tag, modified) = (is_dated.then(|| self.tag()), self.last_modified().filter(|_| is_dated));
+        let validators = Validators { tag: tag.as_deref(), modified };
         let selection = conditions.map_or(Selection::All, |conditions| conditions.select(validators, self.length));
         if let Some(date) = modified.and_then(format_date) {
             headers.insert(LAST_MODIFIED, date);
         }
-        set(headers, ETAG, tag);
+        if let Some(tag) = tag {
+            set(headers, ETAG, tag);
+        }
         let (status, range) = match selection {
             Selection::All => (complete, 0..self.length),
             Selection::Part { start, end } => {

@@ -136,7 +136,7 @@ mod service;
 
 pub use self::body::ResponseBody;
 pub use self::builder::StaticFilesBuilder;
-pub use self::decision::FileDecision;
+pub use self::decision::{FileDecision, IndexWithoutRedirect};
 pub use self::error::StaticFilesError;
 pub use self::future::ResponseFuture;
 pub use self::layer::StaticFilesLayer;

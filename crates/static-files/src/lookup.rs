@@ -5,13 +5,14 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, VARY};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use rproxy_core::PublicContent;
 
 use crate::beneath::{HiddenFiles, Waiting, open_root};
 use crate::body::FileBody;
 use crate::coding::{AcceptedCodings, weighted};
 use crate::conditions::Conditions;
-use crate::decision::FileDecision;
+use crate::decision::{FileDecision, IndexWithoutRedirect};
 use crate::file::{NoFile, OpenFile};
 use crate::media_type::MediaType;
 use crate::rejection;
@@ -50,6 +51,10 @@ pub(crate) struct Lookup {
     conditions: Conditions,
     codings: AcceptedCodings,
     is_head: bool,
+    /// Whether the index of a folder is served at its path without a slash.
+    serves_index: bool,
+    /// Whether `Accept` decides about a response without a file: that of the fallback or another one.
+    depends_on_accept: bool,
     is_navigation: bool,
 }
 
@@ -65,9 +70,11 @@ pub(crate) enum Answer {
 
 impl Lookup {
     /// Creates the lookup for a request with the method GET or HEAD. Returns `None` if the path names no file.
-    pub(crate) fn new(method: &Method, uri: &Uri, headers: &HeaderMap, settings: &Settings) -> Option<Self> {
+    pub(crate) fn new<B>(request: &Request<B>, settings: &Settings) -> Option<Self> {
+        let (uri, headers) = (request.uri(), request.headers());
         let path = FilePath::of_request(uri.path())?;
-        let is_head = *method == Method::HEAD;
+        let is_head = *request.method() == Method::HEAD;
+        let depends_on_accept = settings.fallback.is_some() && !last_segment(&path.bytes).contains(&b'.');
         Some(Self {
             folder: if path.is_folder { None } else { folder_location(uri) },
             conditions: Conditions::of_request(headers, is_head),
@@ -76,11 +83,16 @@ impl Lookup {
                 false => AcceptedCodings::default(),
             },
             is_head,
-            is_navigation: settings.fallback.is_some()
-                && !last_segment(&path.bytes).contains(&b'.')
-                && prefers_html(headers),
+            serves_index: request.extensions().get::<IndexWithoutRedirect>().is_some(),
+            depends_on_accept,
+            is_navigation: depends_on_accept && prefers_html(headers),
             path,
         })
+    }
+
+    /// Whether a response without a file depends on `Accept`.
+    pub(crate) fn depends_on_accept(&self) -> bool {
+        self.depends_on_accept
     }
 
     /// Looks up the file and makes the response.
@@ -112,6 +124,9 @@ impl Lookup {
         match self.respond(settings, &self.path.bytes, FileDecision::File, waiting) {
             Err(NoFile::Folder) => {}
             result => return result,
+        }
+        if self.serves_index {
+            return self.respond(settings, &self.path.join(INDEX), FileDecision::File, waiting);
         }
         // A folder without an index is not found, so that no redirect shows that it exists.
         let location = self.folder.clone().ok_or(NoFile::Missing)?;
@@ -159,6 +174,7 @@ impl Lookup {
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         response.extensions_mut().insert(decision);
+        response.extensions_mut().insert(PublicContent);
         Ok(response)
     }
 }

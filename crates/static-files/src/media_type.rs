@@ -46,7 +46,7 @@ const COMPRESSIBLE: Extensions = &[
     (&["css"], "text/css; charset=utf-8"),
     (&["js", "mjs", "cjs"], "text/javascript; charset=utf-8"),
     (&["json", "map"], "application/json"),
-    (&["svg", "svgz"], "image/svg+xml"),
+    (&["svg"], "image/svg+xml"),
     (&["txt", "text", "log"], "text/plain; charset=utf-8"),
     (&["xml"], "text/xml; charset=utf-8"),
     (&["wasm"], "application/wasm"),

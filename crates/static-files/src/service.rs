@@ -60,7 +60,7 @@ where
                 false => ResponseFuture::forward(self.inner.call(request)),
             };
         }
-        let lookup = Lookup::new(request.method(), request.uri(), request.headers(), settings);
+        let lookup = Lookup::new(&request, settings);
         // Names that are cached are looked up here: that takes less time than handing them to a thread.
         let answer = match &lookup {
             Some(lookup) => lookup.run(settings, Waiting::Never),
@@ -75,8 +75,11 @@ where
                 ResponseFuture::look_up(lookup, Arc::clone(settings), ready, request)
             }
             (Err(_), _) => ResponseFuture::respond(rejection::file_error()),
-            (Ok(answer), _) => match settings.rejection(&answer) {
+            (Ok(answer), lookup) => match settings.rejection(&answer) {
                 Some(response) => ResponseFuture::respond(response),
+                None if lookup.is_some_and(|lookup| lookup.depends_on_accept()) => {
+                    ResponseFuture::forward_varying(self.inner.call(request))
+                }
                 None => ResponseFuture::forward(self.inner.call(request)),
             },
         }

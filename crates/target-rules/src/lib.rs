@@ -118,7 +118,7 @@ pub use self::fixed_response::FixedResponse;
 pub use self::future::ResponseFuture;
 pub use self::layer::TargetRulesLayer;
 pub use self::redirect::{Redirect, Rewrite};
-pub use self::rules::TargetDecision;
+pub use self::rules::{RewrittenPath, TargetDecision};
 pub use self::service::TargetRulesService;
 pub use self::trailing_slash::TrailingSlash;
 

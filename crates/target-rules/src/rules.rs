@@ -13,6 +13,10 @@ use crate::redirect::{Redirect, Rewrite, permanent};
 use crate::safe_path::is_plain;
 use crate::trailing_slash::TrailingSlash;
 
+/// A request extension: a rule has rewritten the path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RewrittenPath;
+
 /// The rule that responded to a request, as a response extension.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

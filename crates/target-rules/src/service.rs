@@ -8,7 +8,7 @@ use rproxy_core::ResponseBody;
 use tower_service::Service;
 
 use crate::future::ResponseFuture;
-use crate::rules::Rules;
+use crate::rules::{RewrittenPath, Rules};
 
 /// A service that applies rules to request targets, see [`TargetRulesLayer`](crate::TargetRulesLayer).
 #[derive(Clone, Debug)]
@@ -56,6 +56,7 @@ where
         }
         if let Some(uri) = self.rules.rewrite(request.uri()) {
             *request.uri_mut() = uri;
+            request.extensions_mut().insert(RewrittenPath);
         }
         ResponseFuture::forwarded(self.inner.call(request))
     }

@@ -83,7 +83,7 @@ impl Supervisor {
     async fn attend(&mut self, mut child: Child, began: Instant) -> ApplicationExit {
         let program = self.application.program().to_owned();
         tracing::info!(program, pid = child.pid.as_raw_nonzero().get(), "the application was started");
-        let mut answers = false;
+        let (mut answers, mut is_reported) = (false, false);
         let exit = loop {
             let accepted = async {
                 if answers {
@@ -91,6 +91,12 @@ impl Supervisor {
                 }
                 while self.application.backend.try_connect().await.is_err() {
                     sleep(PROBE_INTERVAL).await;
+                }
+            };
+            let is_late = async {
+                match answers || is_reported {
+                    true => pending().await,
+                    false => sleep(SLOW_START.saturating_sub(began.elapsed())).await,
                 }
             };
             tokio::select! {
@@ -101,6 +107,15 @@ impl Supervisor {
                     if let Some(ready) = self.ready.take() {
                         let _ = ready.send(());
                     }
+                }
+                () = is_late => {
+                    is_reported = true;
+                    let (upstream, pid) = (self.application.backend.origin(), child.pid.as_raw_nonzero().get());
+                    tracing::warn!(
+                        program,
+                        pid,
+                        "the application runs, but does not accept connections on {upstream}; it must listen on $PORT, the port of this upstream"
+                    );
                 }
                 _ = self.stop.changed() => {
                     let exit = self.stop_gracefully(&mut child).await;
@@ -158,6 +173,8 @@ const MIN_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(10);
 /// The time after which a failure is not regarded as a repetition of the previous one.
 const STABLE_AFTER: Duration = Duration::from_secs(30);
+/// The time after which an application that does not accept connections is reported.
+const SLOW_START: Duration = Duration::from_secs(5);
 /// The interval of attempts to connect to an application, and of checks of its process group.
 const PROBE_INTERVAL: Duration = Duration::from_millis(50);
 /// The time that the children of a failed application have to exit after SIGTERM.

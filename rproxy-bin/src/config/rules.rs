@@ -62,14 +62,7 @@ pub(super) fn check(
 /// Returns warnings about settings that have no effect or an unexpected effect.
 pub(super) fn warnings(config: &Config) -> Vec<String> {
     let mut warnings = config.deprecations.clone();
-    let context = Context::of(config);
-    config.visit_idle(&mut |keys, because| {
-        let set = keys.iter().map(|key| (key, config.value_source(key)));
-        for (key, source) in set.filter(|(_, source)| *source != ValueSource::Default) {
-            let because = context.with(&source, because);
-            warnings.extend(because.map(|because| format!("{} has no effect: {because}", source.locate(key))));
-        }
-    });
+    warnings.extend(idle_settings(config));
     warnings.extend(config.default_upstream_warnings());
     if config.tls.is_enabled() && config.tls.key_log.is_some() {
         warnings.push("tls_key_log is set: anyone who can read that file can decrypt all traffic".to_owned());
@@ -86,6 +79,32 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
         }
     }
     warnings
+}
+
+/// Returns a warning for each setting that has no effect in any site or route that has its value.
+fn idle_settings(config: &Config) -> Vec<String> {
+    let context = Context::of(config);
+    let routes = config.default_routes.iter().chain(config.sites.iter().flat_map(|site| &site.routes));
+    let sites = config.sites.iter().map(|site| &site.config);
+    let mut found: Vec<(usize, &str, ValueSource, Option<String>)> = Vec::new();
+    for config in std::iter::once(config).chain(sites).chain(routes.map(|route| &route.config)) {
+        let mut rule = 0;
+        config.visit_idle(&mut |keys, because| {
+            rule += 1;
+            let set = keys.iter().map(|key| (*key, config.value_source(key)));
+            for (key, source) in set.filter(|(_, source)| *source != ValueSource::Default) {
+                let because = context.with(&source, because);
+                match found.iter_mut().find(|found| (found.0, found.1) == (rule, key) && found.2 == source) {
+                    // Inherited, and used here.
+                    Some(found) if because.is_none() => found.3 = None,
+                    Some(_) => {}
+                    None => found.push((rule, key, source, because)),
+                }
+            }
+        });
+    }
+    let idle = found.into_iter().filter_map(|(_, key, source, because)| because.map(|because| (key, source, because)));
+    idle.map(|(key, source, because)| format!("{} has no effect: {because}", source.locate(key))).collect()
 }
 
 /// The facts that rules need about the process.

@@ -12,9 +12,10 @@ use pin_project_lite::pin_project;
 use rproxy_router::request_host;
 use rproxy_server::TlsInfo;
 use rproxy_static_files::{
-    ResponseBody as FileBody, ResponseFuture as FileFuture, SendFileFuture, SendFileLayer, SendFileService,
-    StaticFilesLayer,
+    IndexWithoutRedirect, ResponseBody as FileBody, ResponseFuture as FileFuture, SendFileFuture, SendFileLayer,
+    SendFileService, StaticFilesLayer,
 };
+use rproxy_target_rules::{RewrittenPath, TrailingSlash};
 use tower::BoxError;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -93,6 +94,11 @@ where
             },
             Handler::Files(files) => {
                 if remove_prefix(&mut request, &files.routing) {
+                    // A redirect would show the rewritten path, or the slash would be removed again.
+                    let is_rewritten = request.extensions().get::<RewrittenPath>().is_some();
+                    if is_rewritten || files.routing.trailing_slash == TrailingSlash::Remove {
+                        request.extensions_mut().insert(IndexWithoutRedirect);
+                    }
                     // Only this instance is known to be ready: it makes the call, and its clone stays behind.
                     let clone = self.inner.clone();
                     let ready = std::mem::replace(&mut self.inner, clone);

@@ -45,6 +45,7 @@ mod maintenance;
 mod migrated;
 mod name_case;
 mod path_filter;
+mod process_log;
 mod rate_limits;
 mod reload;
 mod route_confusion;

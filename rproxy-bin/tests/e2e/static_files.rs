@@ -421,3 +421,65 @@ fn copy(from: &Path, to: &Path) {
     let from = format!("{}/.", from.display());
     assert!(Command::new("cp").args(["-a", &from, to.to_str().unwrap()]).status().unwrap().success());
 }
+
+#[test]
+fn response_in_place_of_the_fallback_varies_by_accept() {
+    let backend = responding(|_| ok("json"));
+    let files = Files::new();
+    let proxy = files.start(&format!(
+        "upstream = '{backend}'\nroot = 'FOLDER/www'\nroot_fallback = 'index.html'\ncache_paths = '/**'\ncache_ttl = '/**=1h'"
+    ));
+    // It is stored, and must not be the response to a browser.
+    let api = send(&proxy, "/users/7", "accept: */*\r\n");
+    assert_eq!((&*api.body, api.header("vary")), ("json", Some("accept")));
+    assert_eq!(send(&proxy, "/users/7", BROWSER).body, "<p>home");
+    // The fallback is only for paths without a dot.
+    assert_eq!(send(&proxy, "/users.json", "accept: */*\r\n").header("vary"), None);
+}
+
+#[test]
+fn folder_is_served_without_a_redirect_where_the_redirect_would_be_wrong() {
+    let files = Files::new();
+    let proxy = files.start("root = 'FOLDER/www'\ntrailing_slash = 'remove'");
+    let redirect = send(&proxy, "/docs/", "");
+    assert_eq!((redirect.status, redirect.header("location")), (301, Some("/docs")));
+    let docs = send(&proxy, "/docs", "");
+    assert_eq!((docs.status, &*docs.body), (200, "<p>docs"));
+    // The client does not see the rewritten path.
+    let proxy = files.start("root = 'FOLDER/www'\nrewrites = '/help/{id} -> /docs?id={id}'");
+    let docs = send(&proxy, "/help/7", "");
+    assert_eq!((docs.status, &*docs.body), (200, "<p>docs"));
+    assert_eq!(send(&proxy, "/docs", "").header("location"), Some("./docs/"));
+}
+
+#[test]
+fn lifetime_and_compression_of_files_do_not_depend_on_credentials() {
+    let files = Files::new();
+    let proxy = files.start("root = 'FOLDER/www'\ncache_ttl = '/**=1h'\ncompression_private = 'false'");
+    for credentials in ["", "cookie: a=b\r\n", "x-api-key: 1\r\n"] {
+        let css = send(&proxy, "/app.css", &format!("accept-encoding: gzip\r\n{credentials}"));
+        assert_eq!(css.header("cache-control"), Some("max-age=3600"), "{credentials}");
+        assert_eq!(css.header("content-encoding"), Some("gzip"), "{credentials}");
+    }
+}
+
+#[test]
+fn file_of_a_reproducible_image_has_no_validators() {
+    let files = Files::new();
+    for seconds in ["@0", "@1"] {
+        let path = files.path("www/photo.png");
+        assert!(Command::new("touch").args(["-d", seconds]).arg(&path).status().unwrap().success());
+        let proxy = files.start("root = 'FOLDER/www'");
+        let photo = send(&proxy, "/photo.png", "if-modified-since: Thu, 01 Jan 2026 00:00:00 GMT\r\n");
+        assert_eq!((photo.status, photo.header("etag"), photo.header("last-modified")), (200, None, None));
+    }
+}
+
+#[test]
+fn setting_without_an_effect_in_a_route_is_reported() {
+    let files = Files::new();
+    drop(files.start("root = 'FOLDER/www'\n[[route]]\npaths = '/a/**'\nbasic_auth_realm = 'Staff'"));
+    let (code, text) = files.command(&["--check"]);
+    assert_eq!(code, Some(0));
+    assert!(text.contains("rproxy.toml:4: basic_auth_realm has no effect: basic_auth is not set"), "{text}");
+}

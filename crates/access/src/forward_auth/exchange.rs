@@ -136,7 +136,15 @@ fn end_to_end<B>(mut response: Response<B>) -> Response<B> {
     for name in [CONNECTION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE] {
         headers.remove(name);
     }
-    for name in ["keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization"] {
+    // The last two are for this proxy, and name files of the server.
+    for name in [
+        "keep-alive",
+        "proxy-connection",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "x-accel-redirect",
+        "x-sendfile",
+    ] {
         headers.remove(name);
     }
     response

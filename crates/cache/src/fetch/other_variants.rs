@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
+use rproxy_core::credentials::is_credential;
 
 use crate::hooks::RequestSpecificCheck;
-use crate::policy::credentials::is_credential;
 use crate::policy::validators::{is_conditional, weakly_equal};
 use crate::policy::vary::Codings;
 use crate::store::resource::Resource;

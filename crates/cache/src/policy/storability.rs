@@ -2,10 +2,10 @@
 
 use http::header::{self, HeaderName, SET_COOKIE};
 use http::{HeaderMap, StatusCode};
+use rproxy_core::credentials::{has_credentials, is_credential};
 
 use crate::clock::Timestamp;
 use crate::policy::content_type;
-use crate::policy::credentials::{has_credentials, is_credential};
 use crate::policy::freshness::{Basis, Freshness, StaleUse, is_heuristically_cacheable};
 use crate::policy::range::StoredRange;
 use crate::policy::response_directives::ResponseDirectives;

@@ -6,12 +6,12 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
+use rproxy_core::credentials::has_credentials;
 
 use crate::cache_status::{CACHE_STATUS, Member, number_value};
 use crate::clock::Timestamp;
 use crate::hooks::RequestSpecificCheck;
 use crate::memory_size;
-use crate::policy::credentials::has_credentials;
 use crate::policy::date;
 use crate::policy::freshness::{Freshness, FreshnessNow};
 use crate::policy::range::StoredRange;

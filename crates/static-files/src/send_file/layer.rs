@@ -1,6 +1,5 @@
 //! A tower layer that sends the files that the inner service names.
 
-use std::fs;
 use std::path::{self, PathBuf};
 use std::sync::Arc;
 
@@ -70,17 +69,17 @@ impl SendFileBuilder {
     ///
     /// # Errors
     ///
-    /// Returns an error if the root is not a folder that can be opened, or if the prefix is not a path.
+    /// Returns an error if the root is not a folder that can be opened, or if the prefix is not a path, or is percent-encoded.
     pub fn build(self) -> Result<SendFileLayer, StaticFilesError> {
         let prefix = self.prefix.trim_end_matches('/');
-        if !prefix.is_empty() && !prefix.starts_with('/') {
+        // The path is compared after decoding.
+        if !prefix.is_empty() && !prefix.starts_with('/') || prefix.contains('%') {
             return Err(StaticFilesError::Prefix(self.prefix));
         }
         let opened = check_root(&self.root);
-        let paths = opened.and_then(|_| Ok(vec![path::absolute(&self.root)?, fs::canonicalize(&self.root)?]));
-        match paths {
-            Ok(absolute_roots) => Ok(SendFileLayer {
-                settings: Some(Arc::new(Settings { root: self.root, absolute_roots, prefix: prefix.into() })),
+        match opened.and_then(|_| path::absolute(&self.root)) {
+            Ok(absolute_root) => Ok(SendFileLayer {
+                settings: Some(Arc::new(Settings { root: self.root, absolute_root, prefix: prefix.into() })),
             }),
             Err(source) => Err(StaticFilesError::Root { path: self.root, source }),
         }

@@ -1,6 +1,7 @@
 //! The file that a response names.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -19,8 +20,8 @@ pub(super) const X_SENDFILE: HeaderName = HeaderName::from_static("x-sendfile");
 #[derive(Debug)]
 pub(super) struct Settings {
     pub(super) root: PathBuf,
-    /// Absolute paths of the root, as configured and without symbolic links.
-    pub(super) absolute_roots: Vec<PathBuf>,
+    /// The absolute path of the root, as configured.
+    pub(super) absolute_root: PathBuf,
     /// The prefix that is removed from `X-Accel-Redirect`.
     pub(super) prefix: Box<str>,
 }
@@ -57,7 +58,12 @@ impl Settings {
     /// Reads the value of `X-Sendfile`: the absolute path of a file below the root, without encoding.
     fn of_sendfile(&self, value: &[u8]) -> Option<Vec<u8>> {
         let path = Path::new(OsStr::from_bytes(value));
-        let rest = self.absolute_roots.iter().find_map(|root| path.strip_prefix(root).ok())?;
+        if let Ok(rest) = path.strip_prefix(&self.absolute_root) {
+            return plain(rest.as_os_str().as_bytes());
+        }
+        // Applications often know their path without symbolic links. The link can be another one since the start: the path of an
+        // earlier target must not select a file of the current one.
+        let rest = path.strip_prefix(fs::canonicalize(&self.root).ok()?).ok()?;
         plain(rest.as_os_str().as_bytes())
     }
 }
@@ -77,11 +83,8 @@ mod tests {
     use super::*;
 
     fn named(prefix: &str, name: HeaderName, value: &'static [u8]) -> Option<String> {
-        let settings = Settings {
-            root: "/srv/private".into(),
-            absolute_roots: vec!["/srv/private".into(), "/data/7".into()],
-            prefix: prefix.into(),
-        };
+        let settings =
+            Settings { root: "/srv/private".into(), absolute_root: "/srv/private".into(), prefix: prefix.into() };
         let headers = HeaderMap::from_iter([(name, HeaderValue::from_bytes(value).unwrap())]);
         let path = settings.named_file(&headers).unwrap().ok()?;
         Some(String::from_utf8(path).unwrap())
@@ -122,7 +125,6 @@ mod tests {
         for (value, expected) in [
             ("/srv/private/a/b.pdf", Some("a/b.pdf")),
             ("/srv/private//a%20b", Some("a%20b")),
-            ("/data/7/a", Some("a")),
             ("/srv/private", None),
             ("/srv/private/../a", None),
             ("/srv/private2/a", None),
@@ -134,8 +136,28 @@ mod tests {
     }
 
     #[test]
+    fn sendfile_is_beneath_the_current_target_of_a_symbolic_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = fs::canonicalize(folder.path()).unwrap();
+        let (first, second, current) = (base.join("1"), base.join("2"), base.join("current"));
+        for release in [&first, &second] {
+            fs::create_dir(release).unwrap();
+        }
+        let settings = Settings { root: current.clone(), absolute_root: current.clone(), prefix: "".into() };
+        let named = |path: &Path| {
+            let value = HeaderValue::from_bytes(path.join("a").as_os_str().as_bytes()).unwrap();
+            settings.named_file(&HeaderMap::from_iter([(X_SENDFILE, value)])).unwrap().ok()
+        };
+        std::os::unix::fs::symlink(&first, &current).unwrap();
+        assert_eq!((named(&current), named(&first)), (Some(b"a".to_vec()), Some(b"a".to_vec())));
+        fs::remove_file(&current).unwrap();
+        std::os::unix::fs::symlink(&second, &current).unwrap();
+        assert_eq!((named(&second), named(&first)), (Some(b"a".to_vec()), None));
+    }
+
+    #[test]
     fn several_files_are_ambiguous() {
-        let settings = Settings { root: "/a".into(), absolute_roots: vec!["/a".into()], prefix: "".into() };
+        let settings = Settings { root: "/a".into(), absolute_root: "/a".into(), prefix: "".into() };
         let value = HeaderValue::from_static("/a/b");
         let mut headers = HeaderMap::new();
         assert_eq!(settings.named_file(&headers), None);

@@ -9,6 +9,7 @@ use rproxy_core::{Rejection, RejectionDetail};
 use rproxy_server::RejectedHead;
 
 use super::*;
+use crate::line_writer::BUFFER_LIMIT;
 
 pub(super) fn start() -> SystemTime {
     // The example of RFC 9110 §5.6.7.
@@ -141,17 +142,6 @@ fn dropping_the_last_clone_writes_all_log_lines_and_ends_the_thread() {
     drop(buffer);
     // The iterator ends, since the sender is dropped with the writer thread.
     assert_eq!(written.iter().flatten().filter(|byte| *byte == b'\n').count(), 1);
-}
-
-#[test]
-fn removes_log_buffers_of_stopped_workers() {
-    let (log, written) = writer(1000);
-    for _ in 0..100 {
-        log.buffer(Format::Text).write(start(), &request(&[]), &response());
-    }
-    assert!(log.flush_within(TIMEOUT) && log.flush_within(TIMEOUT));
-    assert!(lock(&log.handle.inner.buffers).is_empty());
-    assert_eq!(written.try_iter().flatten().filter(|byte| *byte == b'\n').count(), 100);
 }
 
 #[test]

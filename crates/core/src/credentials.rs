@@ -1,10 +1,11 @@
-//! Request header fields that can identify the client.
+//! Request fields that can identify the client, for layers that treat the responses to such requests as private.
 
 use http::HeaderMap;
 use http::header::{self, HeaderName};
 
 /// Whether a request contains credentials, so that its response may be specific to the client.
-pub(crate) fn has_credentials(request: &HeaderMap) -> bool {
+#[must_use]
+pub fn has_credentials(request: &HeaderMap) -> bool {
     request.keys().any(is_credential)
 }
 
@@ -13,7 +14,8 @@ pub(crate) fn has_credentials(request: &HeaderMap) -> bool {
 /// `Cookie`, `Authorization` and `Proxy-Authorization` are known. There is no registry of other fields, so their names
 /// are searched for words that such fields have in common: `X-Api-Key`, `X-Auth-Token`, `Remote-User`, `Client-Cert`. A
 /// name that matches by accident only costs hits of responses without caching fields.
-pub(crate) fn is_credential(name: &HeaderName) -> bool {
+#[must_use]
+pub fn is_credential(name: &HeaderName) -> bool {
     // These fields do not identify an account: all clients send them, or a proxy does.
     if *name == header::USER_AGENT || name.as_str().starts_with("sec-") || *name == CLIENT_IP {
         return false;

@@ -1,6 +1,7 @@
 //! Each layer beside the layers of tower, tower-http and axum, in both orders.
 //!
 //! A pair that does not compile breaks this test. Each pair also serves a request.
+#![allow(clippy::unwrap_used)]
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;

@@ -175,20 +175,11 @@ where
         },
         Err(rejected) => Err(rejected),
     };
-    let (exchange, upgrade) = {
-        let Received { mut request, received, mut context, client, upgrade } = receive(io, head);
-        context.keep_alive &= !is_last;
-        service.extend(&mut request);
-        if let Some(received) = received {
-            request.extensions_mut().insert(received);
-        }
-        if !context.is_http10 {
-            // RFC 9110 §15.2: HTTP/1.0 has no interim responses.
-            request.extensions_mut().insert(interim.begin(client.expects_continue()));
-        }
-        (exchange(client, &mut service.inner, request, context, interim, draining), upgrade)
-    };
-    Ok(match (exchange.await?, upgrade) {
+    // Not bound to a variable before it is awaited: that would move the future of the exchange, which is large.
+    let Received { request, context, client, upgrade, .. } =
+        receive(io, head).prepare(|request| service.extend(request), interim, is_last);
+    let after = exchange(client, &mut service.inner, request, context, interim, draining).await?;
+    Ok(match (after, upgrade) {
         (AfterResponse::KeepAlive, _) => None,
         (AfterResponse::Upgraded, Some(upgrade)) => Some(ConnectionEnd::Upgrade(upgrade)),
         (AfterResponse::Close | AfterResponse::Upgraded, _) => Some(ConnectionEnd::Close { is_idle: false }),
@@ -230,6 +221,27 @@ struct Received<'a, T> {
     context: ResponseContext,
     client: Client<'a, T>,
     upgrade: Option<PendingUpgrade<T>>,
+}
+
+impl<T: ClientSocket> Received<'_, T> {
+    /// Completes the request with the facts about the connection. The last request of a connection closes it.
+    fn prepare(
+        mut self,
+        extend: impl FnOnce(&mut Request<RequestBody>),
+        interim: &mut InterimResponses,
+        is_last: bool,
+    ) -> Self {
+        self.context.keep_alive &= !is_last;
+        extend(&mut self.request);
+        if let Some(received) = self.received.take() {
+            self.request.extensions_mut().insert(received);
+        }
+        if !self.context.is_http10 {
+            // RFC 9110 §15.2: HTTP/1.0 has no interim responses.
+            self.request.extensions_mut().insert(interim.begin(self.client.expects_continue()));
+        }
+        self
+    }
 }
 
 /// Creates the request for the service from a head, or the request that represents a rejected head.

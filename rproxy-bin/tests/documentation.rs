@@ -178,11 +178,11 @@ fn is_key(text: &str) -> bool {
 /// Loads a configuration file and builds everything that it configures, as `--check` does.
 fn accept(file: &str, page: &Path) {
     let directory = tempfile::tempdir().unwrap();
-    let with_certificates = certificates(file, directory.path());
-    if let Err(error) = load_in(directory.path(), &with_certificates) {
+    let with_files = create_files(file, directory.path());
+    if let Err(error) = load_in(directory.path(), &with_files) {
         panic!("{}: {error}\n{file}", page.display());
     }
-    if let Err(error) = load_in(directory.path(), &with_certificates).unwrap().try_build() {
+    if let Err(error) = load_in(directory.path(), &with_files).unwrap().try_build() {
         panic!("{}: {error}\n{file}", page.display());
     }
 }
@@ -202,17 +202,28 @@ fn load_in(directory: &Path, text: &str) -> Result<config::Config, ConfigError> 
     loaded
 }
 
-/// Generates the files in `/etc/rproxy/tls/` and the folders below `/srv/` that a page names: certificates for `.pem`, private keys for `.key`.
-fn certificates(file: &str, directory: &Path) -> String {
-    const FOLDER: &str = "/etc/rproxy/tls/";
+/// Returns the configuration with a temporary directory in place of `/etc/rproxy/` and of the folders below `/srv/`.
+///
+/// Creates the files that the pages name: certificates, private keys, users, address lists and error pages.
+fn create_files(file: &str, directory: &Path) -> String {
+    const TLS: &str = "/etc/rproxy/tls/";
     let pair = rcgen::generate_simple_self_signed(["example.org".to_owned()]).unwrap();
-    for (at, _) in file.match_indices(FOLDER) {
-        let name: String = file[at + FOLDER.len()..].chars().take_while(|c| !matches!(c, '"' | ',' | ' ')).collect();
+    for (at, _) in file.match_indices(TLS) {
+        let name: String = file[at + TLS.len()..].chars().take_while(|c| !matches!(c, '"' | ',' | ' ')).collect();
         let content = if name.ends_with(".key") { pair.signing_key.serialize_pem() } else { pair.cert.pem() };
         fs::write(directory.join(name), content).unwrap();
     }
-    fs::write(directory.join("index.html"), "").unwrap();
-    let file = file.replace(FOLDER, &format!("{}/", directory.display()));
+    fs::create_dir_all(directory.join("pages")).unwrap();
+    for (name, content) in [
+        ("index.html", ""),
+        ("office.txt", "198.51.100.0/24\n"),
+        ("pages/404.html", "not found"),
+        ("users", "alice:$2y$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW\n"),
+    ] {
+        fs::write(directory.join(name), content).unwrap();
+    }
+    let replaced = format!("{}/", directory.display());
+    let file = [TLS, "/etc/rproxy/"].iter().fold(file.to_owned(), |file, place| file.replace(place, &replaced));
     // The folders of static files.
     ["/srv/www", "/srv/private"].iter().fold(file, |file, place| file.replace(place, directory.to_str().unwrap()))
 }

@@ -7,7 +7,8 @@ use crate::support::upstream::echo;
 use crate::support::{Proxy, curl, has};
 
 /// The directories in the guide that the test replaces with a temporary directory.
-const FOLDERS: [&str; 5] = ["/etc/rproxy/tls/", "/run/rproxy/", "/var/cache/rproxy", "/srv/www", "/srv/private"];
+const FOLDERS: [&str; 6] =
+    ["/etc/rproxy/tls/", "/etc/rproxy/", "/run/rproxy/", "/var/cache/rproxy", "/srv/www", "/srv/private"];
 
 #[test]
 fn configurations_of_the_guide_serve_requests() {
@@ -70,7 +71,7 @@ pub(crate) fn files((page, text): (PathBuf, String)) -> Vec<(PathBuf, String)> {
 }
 
 /// Returns the configuration with replaced directories and backends, and a host that it serves. Writes its
-/// certificates.
+/// certificates, users, address lists and error pages.
 pub(crate) fn prepared(file: &str, folder: &Path, backend: impl Fn(&str) -> String) -> (String, String) {
     let list = ["tls_domains = \"", "hosts = [\""]
         .iter()
@@ -95,7 +96,15 @@ pub(crate) fn prepared(file: &str, folder: &Path, backend: impl Fn(&str) -> Stri
         let content = if name.ends_with(".key") { pair.signing_key.serialize_pem() } else { pair.cert.pem() };
         fs::write(folder.join(name), content).unwrap();
     }
-    fs::write(folder.join("index.html"), "").unwrap();
+    fs::create_dir_all(folder.join("pages")).unwrap();
+    for (name, content) in [
+        ("index.html", ""),
+        ("office.txt", "198.51.100.0/24\n"),
+        ("pages/404.html", "not found"),
+        ("users", "alice:$2y$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW\n"),
+    ] {
+        fs::write(folder.join(name), content).unwrap();
+    }
     let replaced = format!("{}/", folder.display());
     let file = FOLDERS.iter().fold(file, |file, place| file.replace(place, &replaced));
     (file, host)

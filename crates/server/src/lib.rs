@@ -112,7 +112,7 @@ pub use self::{
         ProxyProtocolVersions,
     },
     protocol::{ClientConnection, CloseConnection, InterimRelay, LoopbackClient, RequestBody, RequestBodyError},
-    server::{RunningServer, Server, ServerError},
+    server::{RunningServer, Server, ServerError, ServerSockets},
     transport::HalfClose,
     worker::Worker,
     worst_case_memory::WorstCaseMemory,

@@ -167,6 +167,24 @@ impl Server {
         self
     }
 
+    /// Binds the addresses without starting the workers. [`start_on`](Self::start_on) starts them.
+    ///
+    /// A process that gives up the privilege to bind ports below 1024 does so between the two. Clients can connect from
+    /// now on, and wait until the workers accept their connections.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if an address cannot be bound.
+    pub fn bind_now(&self) -> Result<ServerSockets, ServerError> {
+        let bind = |address: &ListenAddr| {
+            let (workers, timeout) = (self.settings.workers, self.settings.connections.limits.send_timeout);
+            let per_worker = address.bind(workers, timeout, self.inherited.take(address));
+            let failed = |source| ServerError::Bind { address: address.clone(), source };
+            Ok(BoundAddress { per_worker: per_worker.map_err(failed)?, address: address.clone() })
+        };
+        Ok(ServerSockets { addresses: self.listen.iter().map(bind).collect::<Result<_, ServerError>>()? })
+    }
+
     /// Binds the addresses, starts the workers, and returns without waiting for them.
     ///
     /// `make_service` is called once on each worker's thread, inside its runtime.
@@ -184,18 +202,62 @@ impl Server {
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
+        let sockets = self.bind_now()?;
+        self.start_on(sockets, make_service)
+    }
+
+    /// Starts the workers like [`start`](Self::start), on sockets that [`bind_now`](Self::bind_now) has bound.
+    ///
+    /// The addresses and the inherited sockets of this server are not used.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a thread cannot be started.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    ///
+    /// use bytes::Bytes;
+    /// use http::{Request, Response};
+    /// use http_body_util::Full;
+    /// use rproxy_server::{RequestBody, Server};
+    /// use tower::service_fn;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let server = Server::bind("127.0.0.1:0".parse()?).workers(1);
+    /// let sockets = server.bind_now()?;
+    /// // Drop the privileges of the process here, then:
+    /// let running = server.start_on(sockets, |_| {
+    ///     service_fn(async |_: Request<RequestBody>| Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("hello"))))
+    /// })?;
+    /// assert!(running.local_addr().is_some());
+    /// running.handle().drain();
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn start_on<M, S, B>(self, sockets: ServerSockets, make_service: M) -> Result<RunningServer, ServerError>
+    where
+        M: Fn(Worker) -> S + Clone + Send + 'static,
+        S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+    {
+        let bound = sockets.addresses;
         let handle = Handle::new(self.settings.connections.clone());
         let mut sockets: Vec<Vec<BoundSocket>> = (0..self.settings.workers).map(|_| Vec::new()).collect();
         let (mut local_addrs, mut descriptors) = (Vec::new(), Vec::new());
-        for listen in &self.listen {
-            let failed = |source| ServerError::Bind { address: listen.clone(), source };
-            let bound = listen
-                .bind(self.settings.workers, self.settings.connections.limits.send_timeout, self.inherited.take(listen))
-                .map_err(failed)?;
-            if let Some(BoundSocket::Tcp(listener)) = bound.iter().flatten().next() {
+        for BoundAddress { address, per_worker } in bound {
+            let failed = |source| ServerError::Bind { address: address.clone(), source };
+            if let Some(BoundSocket::Tcp(listener)) = per_worker.iter().flatten().next() {
                 local_addrs.push(listener.local_addr().map_err(failed)?);
             }
-            for (worker, mut bound) in sockets.iter_mut().zip(bound) {
+            for (index, mut bound) in per_worker.into_iter().enumerate() {
+                let Some(worker) = sockets.get_mut(index % self.settings.workers) else { continue };
                 let duplicates = bound.iter().map(BoundSocket::duplicate);
                 descriptors.extend(duplicates.collect::<Result<Vec<_>, _>>().map_err(failed)?);
                 worker.append(&mut bound);
@@ -253,6 +315,20 @@ impl fmt::Debug for Server {
             .field("connections", &self.settings.connections)
             .finish_non_exhaustive()
     }
+}
+
+/// The listening sockets of a server that is not started yet.
+#[derive(Debug)]
+#[must_use]
+pub struct ServerSockets {
+    addresses: Vec<BoundAddress>,
+}
+
+/// The listening sockets of each worker for one address.
+#[derive(Debug)]
+struct BoundAddress {
+    address: ListenAddr,
+    per_worker: Vec<Vec<BoundSocket>>,
 }
 
 /// A running server with its addresses and worker threads. Dropping it does not stop the workers.

@@ -67,6 +67,18 @@ impl HandoverClient {
     ///
     /// Returns an error if the process does not respond, or if it belongs to another user.
     pub fn receive(path: &Path) -> Result<Option<(Self, InheritedSockets)>, HandoverError> {
+        Self::receive_from(path, geteuid().as_raw())
+    }
+
+    /// Receives the listening sockets like [`receive`](Self::receive), also from a process that runs as `user`.
+    ///
+    /// A process that is started as root and then changes its user receives the sockets from an old process that has done
+    /// so.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the process does not respond, or if it belongs to a third user.
+    pub fn receive_from(path: &Path, user: u32) -> Result<Option<(Self, InheritedSockets)>, HandoverError> {
         let failed = |source| HandoverError { path: path.to_owned(), source };
         let stream = match UnixStream::connect(path) {
             Ok(stream) => stream,
@@ -76,8 +88,9 @@ impl HandoverClient {
             }
             Err(error) => return Err(failed(error)),
         };
-        let sockets =
-            check_owner(&stream).and_then(|()| receive_sockets(&stream)).and_then(InheritedSockets::from_descriptors);
+        let sockets = check_owner(&stream, user)
+            .and_then(|()| receive_sockets(&stream))
+            .and_then(InheritedSockets::from_descriptors);
         Ok(Some((Self { stream }, sockets.map_err(failed)?)))
     }
 
@@ -165,7 +178,7 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
 /// Sends the listening sockets one by one, then an end marker, and waits for the new process's confirmation.
 fn send_sockets(mut stream: UnixStream, sockets: &[OwnedFd]) -> io::Result<()> {
     stream.set_nonblocking(false)?;
-    check_owner(&stream)?;
+    check_owner(&stream, geteuid().as_raw())?;
     for socket in sockets {
         let descriptors = [socket.as_fd()];
         let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
@@ -212,12 +225,12 @@ fn receive_sockets(stream: &UnixStream) -> io::Result<Vec<OwnedFd>> {
     }
 }
 
-/// Checks that the peer process runs as the same user as this process, or as root.
+/// Checks that the peer process runs as the same user as this process, as `user` or as root.
 ///
 /// The mode of the socket file is not enough, because other users may be able to replace files in its folder.
-fn check_owner(stream: &UnixStream) -> io::Result<()> {
+fn check_owner(stream: &UnixStream, user: u32) -> io::Result<()> {
     let peer = socket_peercred(stream)?.uid;
-    match peer == geteuid() || peer.is_root() {
+    match peer == geteuid() || peer.is_root() || peer.as_raw() == user {
         true => Ok(()),
         false => Err(io::Error::new(
             ErrorKind::PermissionDenied,

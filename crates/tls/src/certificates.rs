@@ -13,7 +13,7 @@ use crate::{
     acme::AcmeCertificateSet,
     file_watcher::watch,
     local_ca::LocalCertificate,
-    pem_files::{FileCertificate, PemPaths, reload_all},
+    pem_files::{FileCertificate, PemContent, PemPaths, reload_all},
     resolver::CertificateResolver,
     server_config::{TlsOptions, server_config},
 };
@@ -217,6 +217,8 @@ impl fmt::Debug for Certificates {
 pub struct CertificatesBuilder {
     acme: Vec<Acme>,
     files: Vec<PemPaths>,
+    /// The contents of `files`, if they were read before.
+    contents: Vec<Arc<PemContent>>,
     local: Option<LocalCa>,
     tls: TlsOptions,
 }
@@ -261,6 +263,19 @@ impl CertificatesBuilder {
             self.files.push(paths);
         }
         self
+    }
+
+    /// Reads the PEM files that were added so far now instead of in [`build`](Self::build).
+    ///
+    /// A process that gives up the privilege to read private keys calls this before.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a file cannot be read.
+    pub fn read_files(mut self) -> Result<Self, Error> {
+        let contents = self.files.iter().map(|paths| PemContent::read(paths).map_err(|error| paths.error(error)));
+        self.contents = contents.map(|content| content.map(Arc::new)).collect::<Result<_, _>>()?;
+        Ok(self)
     }
 
     /// Adds a certificate that is issued by a local CA, for development. The last call wins.
@@ -313,8 +328,9 @@ impl CertificatesBuilder {
     pub fn build(self) -> Result<Certificates, Error> {
         let resolver = Arc::new(CertificateResolver::new());
         let mut files = Vec::new();
-        for paths in self.files {
-            let certificate = FileCertificate::open(paths, &resolver)?;
+        let contents = self.contents.into_iter().map(Some).chain(std::iter::repeat(None));
+        for (paths, content) in self.files.into_iter().zip(contents) {
+            let certificate = FileCertificate::open(paths, content, &resolver)?;
             certificate.check_names(&files)?;
             files.push(Arc::new(certificate));
         }

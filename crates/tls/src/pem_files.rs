@@ -1,5 +1,5 @@
 use std::{
-    fs, io,
+    fmt, fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
@@ -54,18 +54,25 @@ pub(crate) fn reload_all(certificates: &[Arc<FileCertificate>]) {
 }
 
 impl FileCertificate {
-    /// Reads the certificate files at startup, and returns an error if a file is unusable. A reload only logs a warning.
-    pub(crate) fn open(paths: PemPaths, resolver: &Arc<CertificateResolver>) -> Result<Self, Error> {
-        let failed = |source| Error::Files { certificate: paths.certificate.clone(), key: paths.key.clone(), source };
-        let content = PemContent::read(&paths).map_err(failed)?;
-        let loaded = content.parse().map_err(failed)?;
+    /// Reads the certificate files at startup, unless their content is given. Returns an error if a file is unusable. A
+    /// reload only logs a warning.
+    pub(crate) fn open(
+        paths: PemPaths,
+        content: Option<Arc<PemContent>>,
+        resolver: &Arc<CertificateResolver>,
+    ) -> Result<Self, Error> {
+        let content = match content {
+            Some(content) => content,
+            None => Arc::new(PemContent::read(&paths).map_err(|error| paths.error(error))?),
+        };
+        let loaded = content.parse().map_err(|error| paths.error(error))?;
         let certificate = Self {
             slot: resolver.reserve(Source::Files, Vec::new()),
             resolver: resolver.clone(),
             last_read: Mutex::new(LastRead { fingerprint: content.fingerprint(), staple_expiry: None }),
             paths,
         };
-        certificate.publish(loaded, content, &mut certificate.last_read());
+        certificate.publish(loaded, &content, &mut certificate.last_read());
         Ok(certificate)
     }
 
@@ -135,7 +142,7 @@ impl FileCertificate {
         match content.parse() {
             Ok(loaded) => {
                 tracing::info!(certificate = %self.paths.certificate.display(), "certificate reloaded");
-                self.publish(loaded, content, &mut last_read);
+                self.publish(loaded, &content, &mut last_read);
                 true
             }
             Err(error) => {
@@ -161,7 +168,7 @@ impl FileCertificate {
         self.last_read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn publish(&self, mut loaded: LoadedCertificate, content: PemContent, last_read: &mut LastRead) {
+    fn publish(&self, mut loaded: LoadedCertificate, content: &PemContent, last_read: &mut LastRead) {
         let certificate = self.paths.certificate.display();
         if loaded.is_reordered {
             tracing::warn!(
@@ -177,8 +184,9 @@ impl FileCertificate {
             tracing::warn!(%certificate, "the certificate has no subject alternative name, clients will reject it");
         }
         last_read.staple_expiry = None;
-        if let (Some(path), Some(response)) = (&self.paths.ocsp, content.ocsp) {
-            match response.map_err(|error| error.to_string()).and_then(|response| loaded.staple(response)) {
+        if let (Some(path), Some(response)) = (&self.paths.ocsp, &content.ocsp) {
+            let response = response.as_ref().map_err(ToString::to_string);
+            match response.and_then(|response| loaded.staple(response.clone())) {
                 Ok(expiry) => last_read.staple_expiry = expiry,
                 Err(reason) => {
                     tracing::warn!(
@@ -204,16 +212,30 @@ impl FileCertificate {
     }
 }
 
+impl PemPaths {
+    /// Returns the error for files that are unusable.
+    pub(crate) fn error(&self, source: PemError) -> Error {
+        Error::Files { certificate: self.certificate.clone(), key: self.key.clone(), source }
+    }
+}
+
 /// The contents of a certificate's files.
-struct PemContent {
+pub(crate) struct PemContent {
     certificate: Vec<u8>,
     key: Vec<u8>,
     /// The OCSP response, or the error of reading it, which does not prevent serving the certificate.
     ocsp: Option<io::Result<Vec<u8>>>,
 }
 
+/// Formats no content, because the key is secret.
+impl fmt::Debug for PemContent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PemContent").finish_non_exhaustive()
+    }
+}
+
 impl PemContent {
-    fn read(paths: &PemPaths) -> Result<Self, PemError> {
+    pub(crate) fn read(paths: &PemPaths) -> Result<Self, PemError> {
         let read = |path: &Path| fs::read(path).map_err(|error| PemError::Read { path: path.to_owned(), error });
         let (certificate, key) = (read(&paths.certificate)?, read(&paths.key)?);
         Ok(Self { certificate, key, ocsp: paths.ocsp.as_ref().map(fs::read) })
@@ -261,7 +283,7 @@ mod tests {
         fn open(&self, resolver: &Arc<CertificateResolver>) -> Result<FileCertificate, Error> {
             let ocsp = Some(self.path("ocsp.der")).filter(|path| path.exists());
             let paths = PemPaths { certificate: self.path("chain.pem"), key: self.path("key.pem"), ocsp };
-            FileCertificate::open(paths, resolver)
+            FileCertificate::open(paths, None, resolver)
         }
     }
 
@@ -269,6 +291,18 @@ mod tests {
     fn status(resolver: &CertificateResolver) -> (Vec<String>, Option<String>) {
         let status = resolver.status().remove(0);
         (status.names, status.last_error)
+    }
+
+    #[test]
+    fn files_that_were_read_before_are_not_needed_to_build_the_certificates() {
+        let files = TestFiles::new("a.test");
+        let builder = || crate::Certificates::builder().files(files.path("chain.pem"), files.path("key.pem"));
+        let read = builder().read_files().unwrap();
+        fs::remove_file(files.path("key.pem")).unwrap();
+        let certificates = read.build().unwrap();
+        assert!(certificates.covers(Some("a.test"), "a.test"));
+        let error = builder().read_files().unwrap_err();
+        assert!(matches!(&error, Error::Files { key, .. } if *key == files.path("key.pem")), "{error}");
     }
 
     #[test]

@@ -42,7 +42,7 @@ use self::source::ValueSources;
 use crate::layers::{
     AccessSettings, ApplicationSettings, CacheSettings, ClientIpSettings, CompressionSettings, ErrorPagesSettings,
     ForwardHeadersSettings, HeaderRulesSettings, LimitSettings, ListenerSettings, MaintenanceSettings, ObserveSettings,
-    PathFilterSettings, ProcessSettings, RateLimitSettings, RequestGuardSettings, RoutingSettings,
+    PathFilterSettings, ProcessSettings, RateLimitSettings, RequestGuardSettings, RoutingSettings, SandboxSettings,
     SecurityHeadersSettings, StaticFilesSettings, TlsSettings, UpstreamSettings, WebSocketSettings,
 };
 use crate::setting::{Entry, RuleContext, Settings};
@@ -75,6 +75,7 @@ pub use crate::values::rate::Rate;
 pub use crate::values::rate_limit::{Ipv6Tier, Ipv6Tiers, RateLimitFallback, RateLimitStorage};
 pub use crate::values::redirect::RedirectTarget;
 pub use crate::values::routes::RouteList;
+pub use crate::values::sandbox::{SandboxMode, UserName};
 pub use crate::values::security_headers::SecurityHeaderList;
 pub use crate::values::shared::Shared;
 pub use crate::values::tls_name::{TlsHost, TlsName};
@@ -206,6 +207,8 @@ config! {
     process: ProcessSettings,
     /// The settings of the access log and of the log of the process.
     observe: ObserveSettings,
+    /// The settings of the privileges that the process keeps after its start.
+    sandbox: SandboxSettings,
 }
 
 fn entry<S>(setting: &Setting) -> Option<&'static Entry<S>>

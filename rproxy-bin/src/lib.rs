@@ -92,6 +92,7 @@ mod redirect;
 mod rejections;
 mod reload;
 mod run;
+mod sandbox;
 mod service_manager;
 mod setting;
 mod shell;
@@ -108,6 +109,7 @@ pub use self::edge::{Stack, layers, stack};
 pub use self::error_chain::ErrorChain;
 pub use self::layers::{RateLimitError, StackError};
 pub use self::run::{RunError, StartSignals, demo};
+pub use self::sandbox::{SandboxError, UserError};
 pub use self::startup_advice::SettingError;
 
 /// Compiles the Rust examples in the README as doc tests.

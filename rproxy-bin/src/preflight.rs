@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use rproxy_server::ListenAddr;
 
 use crate::config::{Config, writable_parent};
+use crate::sandbox::Sandbox;
 use crate::startup_advice::{folder_advice, listen_advice};
 
 /// The results of all checks of a configuration against this machine.
@@ -54,6 +55,7 @@ impl Preflight {
             let names = config.tls.acme_domains().iter().map(|name| name.as_str().to_owned());
             findings.extend(check_names(names.collect(), VALIDATION_PORT, listeners));
         }
+        findings.extend(Sandbox::findings(config));
         findings.iter_mut().for_each(|finding| finding.spell(config));
         Self { findings }
     }

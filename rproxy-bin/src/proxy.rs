@@ -14,14 +14,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rproxy_request_guard::RequestGuardLayer;
-use rproxy_server::{HandoverClient, HandoverListener, InheritedSockets, ListenAddr, RequestBody, RunningServer};
+use rproxy_server::{
+    HandoverClient, HandoverListener, InheritedSockets, ListenAddr, RequestBody, RunningServer, Server, ServerSockets,
+};
 use rproxy_tls::Certificates;
 use rproxy_ws_passthrough::TunnelCounts;
 use tokio::task::JoinSet;
 use tower::ServiceBuilder;
 
 use self::changes::Changes;
-use self::plan::{closed_tunnels, main_server, redirect_server, settings_needing_restart, with_certificates};
+use self::plan::{
+    closed_tunnels, main_listeners, main_server, redirect_server, settings_needing_restart, with_certificates,
+};
 use crate::ErrorChain;
 use crate::admin::{AddressChange, Admin, AdminListener, MetricsFormat};
 use crate::application::{self, Application};
@@ -36,6 +40,7 @@ use crate::observe::Writer;
 use crate::redirect::{HttpsRedirect, RedirectPorts};
 use crate::reload::ServiceSlot;
 use crate::run::RunError;
+use crate::sandbox::{self, Sandbox};
 use crate::startup_advice;
 use crate::startup_log;
 use crate::state::{ConfiguredState, Name, PlannedStack, ProcessState};
@@ -87,10 +92,15 @@ impl Proxy {
     /// Binds all listeners, then starts to serve requests.
     pub(crate) fn start(config: Config) -> Result<Self, RunError> {
         let applications = application::declared(&config)?;
-        let (predecessor, inherited) = inherited(&config)?;
+        let sandbox = Sandbox::of(&config)?;
+        let (predecessor, inherited) = inherited(&config, &sandbox)?;
         UnmetRequirements::check(&config, &inherited.addresses())?;
-        let certificates = config.tls.certificates();
-        let certificates = certificates.map_err(|error| startup_advice::certificates(&config.tls.cache_dir, error))?;
+        let sockets = Sockets::bind(&config, &inherited)?;
+        let certificate_error = |error| startup_advice::certificates(&config.tls.cache_dir, error);
+        let files = config.tls.read_files().map_err(certificate_error)?;
+        // All threads start after this, and inherit its restrictions. Files are created by the user of the sandbox.
+        let dropped = sandbox.enter(&config)?;
+        let certificates = config.tls.certificates(files).map_err(certificate_error)?;
         let shared = ProcessState::open(&config);
         let shared = shared.map_err(|error| startup_advice::stack(config.cache.disk.as_deref(), error))?;
         let stack = with_certificates(&certificates, &config, shared.stack(&config)?);
@@ -104,12 +114,13 @@ impl Proxy {
         };
         let (slots, upstreams): (Vec<_>, Vec<_>) = (0..workers).map(new_slot).unzip();
         let tunnels = shared.ws_passthrough.tunnels();
-        let main = main_server(&config, &certificates, tunnels.clone()).inherit(Arc::clone(&inherited)).start({
+        let main = main_server(&config, &certificates, tunnels.clone()).start_on(sockets.main, {
             let slots = slots.clone();
             move |worker| slots[worker.index].service()
         });
         let main = main.map_err(|error| startup_advice::listener("RPROXY_LISTEN", error))?;
         startup_log::log_start(&config, &url(&config, &main, certificates.is_some()));
+        dropped.log();
         for warning in config.warnings() {
             tracing::warn!("{warning}");
         }
@@ -122,18 +133,18 @@ impl Proxy {
             HttpsRedirect::new(ports, Arc::clone(&stack.routes.table), stack.observe.notices())
         };
         let https_redirect = ServiceSlot::new(to_https(&stack, &config));
-        let redirect = redirect_server(&config).map(|server| {
+        let redirect = redirect_server(&config).zip(sockets.redirect).map(|(server, sockets)| {
             let slot = Arc::clone(&https_redirect);
             let layers = ServiceBuilder::new()
                 .layer(ErrorResponseLayer::with_hooks(ErrorHooks::default()))
                 .layer(RequestGuardLayer::new());
-            server.inherit(Arc::clone(&inherited)).start(move |_| layers.service(slot.service()))
+            server.start_on(sockets, move |_| layers.service(slot.service()))
         });
         let draining = Arc::<AtomicBool>::default();
         component_metrics::register(&shared, &main, &tunnels, &certificates);
         let admin = admin(&shared, &certificates, &draining);
         admin.set_hosts(&config.process.admin_hosts);
-        let admin = AdminListener::start(admin, Arc::clone(&inherited), &config.process);
+        let admin = AdminListener::start(admin, Arc::clone(&inherited), &config.process, sockets.admin);
         let successor = config.process.handover_socket.as_deref().map(HandoverListener::bind);
         let successor = successor.transpose().map_err(startup_advice::handover)?;
         tokio::spawn(startup_log::check_idle_backends(startup_log::backends(&config), shared.metrics()));
@@ -238,9 +249,11 @@ impl Proxy {
 
     /// Reads the configuration, and builds what it changes.
     async fn plan(&self) -> Result<Plan, String> {
-        let config = self.started.reload().map_err(|error| ErrorChain(&error).to_string())?;
+        let config = self.started.reload().map_err(|error| sandbox::explain(ErrorChain(&error).to_string()))?;
+        sandbox::check_reload(&config).map_err(|error| error.to_string())?;
         application::redeclared(&config, &self.applications).map_err(|error| ErrorChain(&error).to_string())?;
-        let planned = self.shared.plan_stack(&config).map_err(|error| ErrorChain(&error).to_string())?;
+        let planned = self.shared.plan_stack(&config);
+        let planned = planned.map_err(|error| sandbox::explain(ErrorChain(&error).to_string()))?;
         let PlannedStack { stack, configured, changed_files } = planned;
         let admin = self.admin.prepare(&config.process).await;
         let admin = admin.map_err(|error| startup_advice::listener(ADMIN_LISTEN, error).to_string())?;
@@ -328,10 +341,32 @@ impl Proxy {
     }
 }
 
+/// The listening sockets of all servers, which are bound before the process drops its privileges.
+struct Sockets {
+    main: ServerSockets,
+    redirect: Option<ServerSockets>,
+    admin: Option<ServerSockets>,
+}
+
+impl Sockets {
+    fn bind(config: &Config, inherited: &Arc<InheritedSockets>) -> Result<Self, RunError> {
+        let bind = |server: Server, setting| {
+            let sockets = server.inherit(Arc::clone(inherited)).bind_now();
+            sockets.map_err(|error| startup_advice::listener(setting, error))
+        };
+        let main = bind(main_listeners(config), "RPROXY_LISTEN")?;
+        let redirect = redirect_server(config).map(|server| bind(server, "RPROXY_HTTP_PORT")).transpose()?;
+        let admin = AdminListener::bind_now(&config.process, inherited);
+        let admin = admin.map_err(|error| startup_advice::listener(ADMIN_LISTEN, error))?;
+        Ok(Self { main, redirect, admin })
+    }
+}
+
 /// Returns the listening sockets that the service manager and the old process passed to this process.
-fn inherited(config: &Config) -> Result<(Option<HandoverClient>, Arc<InheritedSockets>), RunError> {
+fn inherited(config: &Config, sandbox: &Sandbox) -> Result<(Option<HandoverClient>, Arc<InheritedSockets>), RunError> {
     let inherited = InheritedSockets::from_env().map_err(RunError::Inherited)?;
-    let found = config.process.handover_socket.as_deref().map(HandoverClient::receive).transpose()?.flatten();
+    let receive = |path| HandoverClient::receive_from(path, sandbox.uid());
+    let found = config.process.handover_socket.as_deref().map(receive).transpose()?.flatten();
     Ok(match found {
         Some((predecessor, sockets)) => (Some(predecessor), Arc::new(inherited.merge(sockets))),
         None => (None, Arc::new(inherited)),

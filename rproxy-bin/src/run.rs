@@ -13,6 +13,7 @@ use crate::demo::{Site, banner};
 use crate::layers::StackError;
 use crate::logging;
 use crate::proxy::Proxy;
+use crate::sandbox::SandboxError;
 use crate::service_manager;
 use crate::startup_advice::{self, SettingError};
 use crate::state::ProcessState;
@@ -42,6 +43,9 @@ pub enum RunError {
     /// A layer cannot be built.
     #[error(transparent)]
     Stack(#[from] StackError),
+    /// The process cannot give up its privileges.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
     /// The signal handlers cannot be installed.
     #[error("cannot install signal handlers")]
     Signals(#[source] io::Error),

@@ -219,6 +219,8 @@ pub(crate) struct RuleContext<'c> {
     pub(crate) has_redirect: bool,
     /// Whether `handover_socket` is set.
     pub(crate) has_handover_socket: bool,
+    /// Whether the process must not start without its sandbox.
+    pub(crate) requires_sandbox: bool,
     /// Whether the main listeners use TLS.
     pub(crate) has_tls: bool,
     /// The location of the `redirect` that makes a configured `upstream` of the same site or route unused.

@@ -16,6 +16,7 @@ pub(crate) mod readable_file;
 pub(crate) mod redirect;
 pub(crate) mod routes;
 pub(crate) mod rule_list;
+pub(crate) mod sandbox;
 pub(crate) mod security_headers;
 pub(crate) mod shared;
 pub(crate) mod target_rules;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rproxy_request_guard::RequestGuardLayer;
-use rproxy_server::{Handle, InheritedSockets, ListenAddr, RunningServer, Server, ServerError};
+use rproxy_server::{Handle, InheritedSockets, ListenAddr, RunningServer, Server, ServerError, ServerSockets};
 use tokio::time::timeout;
 use tower::{Layer, service_fn};
 
@@ -47,24 +47,46 @@ pub(crate) enum AddressChange {
 pub(crate) struct NewListener(Listener);
 
 impl AdminListener {
-    /// Binds the listener, if an address is set.
+    /// Binds the address of the listener, if one is set, before its [start](Self::start).
+    pub(crate) fn bind_now(
+        settings: &ProcessSettings,
+        inherited: &Arc<InheritedSockets>,
+    ) -> Result<Option<ServerSockets>, ServerError> {
+        let address = settings.admin_listen.as_ref();
+        let bind = |address| server(address, settings.drain_timeout).inherit(Arc::clone(inherited)).bind_now();
+        address.map(bind).transpose()
+    }
+
+    /// Starts the listener on its sockets, if an address is set.
     pub(crate) fn start(
         admin: Admin,
         inherited: Arc<InheritedSockets>,
         settings: &ProcessSettings,
+        sockets: Option<ServerSockets>,
     ) -> Result<Self, ServerError> {
         let admin = Self { admin, inherited, listener: Mutex::default(), closing: Closing::default() };
-        let address = settings.admin_listen.as_ref();
-        let listener = address.map(|address| admin.bind(address, settings.drain_timeout)).transpose()?;
-        *admin.listener() = listener;
+        if let (Some(address), Some(sockets)) = (&settings.admin_listen, sockets) {
+            let listener = admin.serve(address, settings.drain_timeout, sockets)?;
+            *admin.listener() = Some(listener);
+        }
         Ok(admin)
     }
 
     fn bind(&self, address: &ListenAddr, drain_timeout: Duration) -> Result<Listener, ServerError> {
+        let sockets = server(address, drain_timeout).inherit(Arc::clone(&self.inherited)).bind_now()?;
+        self.serve(address, drain_timeout, sockets)
+    }
+
+    fn serve(
+        &self,
+        address: &ListenAddr,
+        drain_timeout: Duration,
+        sockets: ServerSockets,
+    ) -> Result<Listener, ServerError> {
         let admin = self.admin.clone();
         let answer = service_fn(move |request| admin.clone().answer(request));
-        let server = server(address, drain_timeout).inherit(Arc::clone(&self.inherited));
-        let server = server.start(move |_| RequestGuardLayer::new().layer(answer.clone()))?;
+        let server = server(address, drain_timeout);
+        let server = server.start_on(sockets, move |_| RequestGuardLayer::new().layer(answer.clone()))?;
         for address in server.local_addrs() {
             tracing::info!(%address, "listening for admin requests");
         }

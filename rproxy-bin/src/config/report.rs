@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::settings::settings;
 use super::{Config, RouteConfig, ValueSource};
+use crate::sandbox::Sandbox;
 
 /// A report on the effective configuration and the source of each value.
 #[derive(Clone, Debug)]
@@ -77,6 +78,10 @@ impl Report {
                 let _ = writeln!(text, "\n# {heading}");
             }
             let _ = writeln!(text, "{line:width$}  # {from}");
+        }
+        text += "\n# Sandbox after the start\n";
+        for line in Sandbox::describe(&self.config) {
+            let _ = writeln!(text, "# {line}");
         }
         text += "\n# Layers, from the client to the upstream\n";
         for (index, layer) in layers.iter().enumerate() {

@@ -42,6 +42,12 @@ impl UnmetRequirements {
         if all.is_empty() { Ok(()) } else { Err(Self(all)) }
     }
 
+    /// Returns an error if the user of this process cannot write to the folders of `config`.
+    pub(crate) fn check_directories(config: &Config) -> Result<(), Self> {
+        let all: Vec<_> = unmet_directories(config).collect();
+        if all.is_empty() { Ok(()) } else { Err(Self(all)) }
+    }
+
     /// Returns the requirements that are not met.
     pub fn requirements(&self) -> &[UnmetRequirement] {
         &self.0
@@ -139,18 +145,19 @@ fn unmet_port(config: &Config, inherited: &[ListenAddr]) -> Option<UnmetRequirem
 }
 
 fn unmet_directories(config: &Config) -> impl Iterator<Item = UnmetRequirement> {
+    let (user, group) = owner(config);
     let needs_certificates = config.tls.local || !config.tls.acme_domains().is_empty();
     let certificates = needs_certificates.then_some(("tls_cache_dir", &config.tls.cache_dir));
     let cache = config.cache.disk.as_ref().filter(|_| config.cache.enabled).map(|folder| ("cache_disk", folder));
-    certificates.into_iter().chain(cache).filter_map(|(setting, directory)| {
+    certificates.into_iter().chain(cache).filter_map(move |(setting, directory)| {
         let problem = writable_parent(directory).err()?;
         let path = shell_quoted(directory.as_os_str());
         let fix = match problem.kind {
             ErrorKind::PermissionDenied if directory.exists() => {
-                format!("sudo chown -R \"$(id -un):$(id -gn)\" {path} && sudo chmod u+rwx {path}")
+                format!("sudo chown -R \"{user}:{group}\" {path} && sudo chmod u+rwx {path}")
             }
             ErrorKind::PermissionDenied => {
-                format!("sudo install -d -m 0700 -o \"$(id -un)\" -g \"$(id -gn)\" {path}")
+                format!("sudo install -d -m 0700 -o \"{user}\" -g \"{group}\" {path}")
             }
             ErrorKind::ReadOnlyFilesystem => format!("ReadWritePaths={path} in the systemd unit"),
             // Opening it reports the cause.
@@ -159,6 +166,17 @@ fn unmet_directories(config: &Config) -> impl Iterator<Item = UnmetRequirement> 
         let (setting, fix) = (located(config, setting), format!("{fix}, or use another directory"));
         Some(UnmetRequirement { setting, problem: problem.text, fix, is_port: false })
     })
+}
+
+/// Returns the user and the group of the process, for a shell command.
+fn owner(config: &Config) -> (String, String) {
+    match &config.sandbox.user {
+        Some(name) => {
+            let group = name.group().map_or_else(|| format!("$(id -gn {})", name.user()), str::to_owned);
+            (name.user().to_owned(), group)
+        }
+        None => ("$(id -un)".to_owned(), "$(id -gn)".to_owned()),
+    }
 }
 
 fn located(config: &Config, key: &str) -> String {

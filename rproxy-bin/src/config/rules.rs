@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::Config;
 use super::error::Problem;
 use super::source::ValueSource;
+use super::{Config, SandboxMode};
 use crate::setting::RuleContext;
 
 /// Adds a problem to `problems` for each rule that `config` violates.
@@ -113,6 +113,7 @@ struct Context {
     redirect_listeners: Vec<super::ListenAddr>,
     has_redirect: bool,
     has_handover_socket: bool,
+    requires_sandbox: bool,
     has_tls: bool,
     overriding_redirect: Option<String>,
 }
@@ -124,6 +125,7 @@ impl Context {
             redirect_listeners: config.redirect_listeners(),
             has_redirect: config.redirect_port().is_some(),
             has_handover_socket: config.process.handover_socket.is_some(),
+            requires_sandbox: config.sandbox.mode == SandboxMode::On,
             has_tls: config.tls.is_enabled(),
             overriding_redirect: config.overriding_redirect(),
         }
@@ -137,6 +139,7 @@ impl Context {
             redirect_listeners: &self.redirect_listeners,
             has_redirect: self.has_redirect,
             has_handover_socket: self.has_handover_socket,
+            requires_sandbox: self.requires_sandbox,
             has_tls: self.has_tls,
             overriding_redirect: self.overriding_redirect.as_deref(),
         })

@@ -11,6 +11,7 @@ use super::error::{ConfigError, Problem, SettingLocation};
 use super::settings;
 use super::sites::Declarations;
 use super::{Config, environment, file, requirements, rules};
+use crate::sandbox;
 use crate::setting::{self, Setting};
 use crate::values::choice::LogFilter;
 
@@ -124,8 +125,8 @@ impl Sources {
         config.hold_for_application();
         config.add_sites(declared, &mut problems);
         rules::check(&config, &invalid, None, &mut problems);
-        // A start would report these next, after the file has become readable.
-        if requirements::has_denied_file(&config) {
+        // A start would report these next, after the file has become readable. A reload does not bind the ports again.
+        if !sandbox::is_active() && requirements::has_denied_file(&config) {
             let inherits = std::env::var_os("LISTEN_FDS").is_some() || config.process.handover_socket.is_some();
             let unmet = requirements::unmet(&config, &[]).filter(|unmet| !(inherits && unmet.is_port));
             problems.extend(unmet.map(Problem::Requirement));
@@ -240,7 +241,7 @@ pub enum ValueSource {
 
 impl ValueSource {
     /// Returns the name of the setting with `key` in this source.
-    pub(super) fn locate(&self, key: &str) -> SettingLocation {
+    pub(crate) fn locate(&self, key: &str) -> SettingLocation {
         SettingLocation { source: self.clone(), name: self.name(key) }
     }
 

@@ -50,6 +50,11 @@ settings! {
                 "the new process would start the application again, on the port that is in use; remove one of the settings".to_owned()
             })
         },
+        ["command", "sandbox"] => |s, c| {
+            (s.command.is_some() && c.requires_sandbox).then(|| {
+                format!("the application would inherit the sandbox; set {}=off", c.name("sandbox"))
+            })
+        },
     }
 
     idle {

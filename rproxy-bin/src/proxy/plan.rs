@@ -72,11 +72,14 @@ pub(super) fn with_certificates(certificates: &Option<Certificates>, config: &Co
     }
 }
 
+/// Returns the main server with the settings that its sockets depend on.
+pub(super) fn main_listeners(config: &Config) -> Server {
+    bind(config.listeners()).workers(config.worker_count().get()).limits(config.limits.limits())
+}
+
 pub(super) fn main_server(config: &Config, certificates: &Option<Certificates>, tunnels: Tunnels) -> Server {
-    let mut server = bind(config.listeners())
-        .workers(config.worker_count().get())
+    let mut server = main_listeners(config)
         .drain_timeout(config.process.drain_timeout)
-        .limits(config.limits.limits())
         .h2c(config.listeners.h2c)
         .half_close(config.limits.half_close())
         .exempt_proxies(config.client_ip.trusted_proxies.value().clone())

@@ -50,6 +50,7 @@ mod rate_limits;
 mod reload;
 mod route_confusion;
 mod running;
+mod sandbox;
 mod send_file;
 mod sites;
 mod spellings;

@@ -6,12 +6,18 @@ use super::TlsSettings;
 use crate::values::choice::ClientAuthentication;
 
 impl TlsSettings {
-    /// Builds the certificates, if TLS is enabled.
-    pub(crate) fn certificates(&self) -> Result<Option<Certificates>, rproxy_tls::Error> {
-        if !self.is_enabled() {
-            return Ok(None);
-        }
-        let mut builder = self.with_protocol(self.with_files(Certificates::builder()));
+    /// Reads the certificates and private keys in files, if TLS is enabled. They may be readable only for root.
+    pub(crate) fn read_files(&self) -> Result<Option<CertificatesBuilder>, rproxy_tls::Error> {
+        self.is_enabled().then(|| self.with_files(Certificates::builder()).read_files()).transpose()
+    }
+
+    /// Adds the other sources of certificates to `files`, and builds the certificates.
+    pub(crate) fn certificates(
+        &self,
+        files: Option<CertificatesBuilder>,
+    ) -> Result<Option<Certificates>, rproxy_tls::Error> {
+        let Some(files) = files else { return Ok(None) };
+        let mut builder = self.with_protocol(files);
         if let Some(path) = &self.key_log {
             builder = builder.key_log(path);
         }

@@ -113,6 +113,8 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ("workers", "", "7"),
     ("drain_timeout", "", "7s"),
     ("handover_socket", "", "FOLDER/handover"),
+    ("user", "", "www-data"),
+    ("sandbox", "", "on"),
     ("admin_listen", "", "127.0.0.1:7"),
     ("admin_hosts", "admin_listen = '127.0.0.1:7'", "rproxy.internal"),
     ("rate_limit_enabled", "", "false"),

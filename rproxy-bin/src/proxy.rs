@@ -65,6 +65,8 @@ pub(crate) struct Proxy {
     redirect: Option<RunningServer>,
     admin: AdminListener,
     draining: Arc<AtomicBool>,
+    /// Whether an application has not accepted a connection yet.
+    starting: Arc<AtomicBool>,
     /// The task that runs the health checks of each upstream, by the identifier of its backends.
     health_checks: Mutex<HashMap<usize, JoinSet<()>>>,
     /// The task that checks the files of maintenance, until the proxy has drained.
@@ -142,7 +144,8 @@ impl Proxy {
         });
         let draining = Arc::<AtomicBool>::default();
         component_metrics::register(&shared, &main, &tunnels, &certificates);
-        let admin = admin(&shared, &certificates, &draining);
+        let starting = Arc::new(AtomicBool::new(!applications.is_empty()));
+        let admin = admin(&shared, &certificates, &draining, &starting);
         admin.set_hosts(&config.process.admin_hosts);
         let admin = AdminListener::start(admin, Arc::clone(&inherited), &config.process, sockets.admin);
         let successor = config.process.handover_socket.as_deref().map(HandoverListener::bind);
@@ -164,6 +167,7 @@ impl Proxy {
             redirect: redirect.transpose().map_err(|error| startup_advice::listener("RPROXY_HTTP_PORT", error))?,
             admin: admin.map_err(|error| startup_advice::listener(ADMIN_LISTEN, error))?,
             draining,
+            starting,
             certificates,
             health_checks: Mutex::default(),
             _file_watch: JoinSet::from_iter([watch_files(move || sites.maintenance())]),
@@ -197,6 +201,11 @@ impl Proxy {
     /// Returns the applications that the configuration declares.
     pub(crate) fn applications(&self) -> Vec<Application> {
         self.applications.clone()
+    }
+
+    /// Reports that all applications have accepted a connection.
+    pub(crate) fn set_applications_ready(&self) {
+        self.starting.store(false, Ordering::Relaxed);
     }
 
     /// Returns the URL at which clients reach the main listener.
@@ -418,11 +427,19 @@ fn addresses(server: &RunningServer, listeners: Vec<ListenAddr>) -> Vec<String> 
     server.local_addrs().iter().map(ToString::to_string).chain(unix).collect()
 }
 
-fn admin(shared: &ProcessState, certificates: &Option<Certificates>, draining: &Arc<AtomicBool>) -> Admin {
-    let (draining, certificates) = (Arc::clone(draining), certificates.clone());
+fn admin(
+    shared: &ProcessState,
+    certificates: &Option<Certificates>,
+    draining: &Arc<AtomicBool>,
+    starting: &Arc<AtomicBool>,
+) -> Admin {
+    let (draining, starting, certificates) = (Arc::clone(draining), Arc::clone(starting), certificates.clone());
     let ready = move || {
         if draining.load(Ordering::Relaxed) {
             return Err("draining".to_owned());
+        }
+        if starting.load(Ordering::Relaxed) {
+            return Err("an application has not accepted a connection yet".to_owned());
         }
         let now = std::time::SystemTime::now();
         let certificates = certificates.iter().flat_map(Certificates::status).collect::<Vec<_>>();

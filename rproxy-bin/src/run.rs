@@ -108,6 +108,7 @@ async fn serve(proxy: Proxy, mut signals: Signals, mut applications: Application
         let event = tokio::select! {
             application = applications.next() => match application {
                 ApplicationEvent::Ready => {
+                    proxy.set_applications_ready();
                     service_manager::ready();
                     continue;
                 }

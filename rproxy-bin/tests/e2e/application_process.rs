@@ -93,6 +93,21 @@ fn first_request_waits_for_the_application_and_its_output_is_passed_through() {
 }
 
 #[test]
+fn proxy_is_not_ready_before_the_application() {
+    let admin = format!("127.0.0.1:{}", free_port());
+    let Some(proxy) = start(&[("START_DELAY", "0.7"), ("RPROXY_ADMIN_LISTEN", &admin)]) else { return };
+    let readiness = || get(admin.parse().unwrap(), "/readyz").status;
+    assert_eq!(readiness(), 503);
+    // It waits for the application.
+    assert_eq!(body(&proxy, "/").0, 200);
+    let deadline = Instant::now() + TIMEOUT;
+    while readiness() != 200 {
+        assert!(Instant::now() < deadline, "{}", proxy.log());
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
 fn crash_of_the_application_is_not_a_single_502() {
     let Some(mut proxy) = start(&[("RPROXY_RATE_LIMIT", "1000000")]) else { return };
     let (_, first) = body(&proxy, "/");

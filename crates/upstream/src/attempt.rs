@@ -42,7 +42,7 @@ type AttemptResult<B> = Result<Response<UpstreamBody<B>>, Failure>;
 /// After a retryable failure, `request` is complete again.
 pub(crate) async fn attempt<B>(
     settings: &Arc<Settings>,
-    pools: &BackendPools<B>,
+    pools: &Arc<BackendPools<B>>,
     request: &mut Request<RequestBody<B>>,
     timeouts: Timeouts,
     guard: &mut Option<Box<InFlightGuard>>,
@@ -103,7 +103,7 @@ impl Default for Http1Options {
 /// Sends a request over HTTP/1.1, on an idle connection if one is available.
 async fn http1<B>(
     settings: &Arc<Settings>,
-    pools: &BackendPools<B>,
+    pools: &Arc<BackendPools<B>>,
     request: &mut Request<RequestBody<B>>,
     timeouts: Timeouts,
     guard: &mut Option<Box<InFlightGuard>>,
@@ -171,7 +171,7 @@ where
 /// Opens a connection to the backend. If the request is dropped before that, the connection is added to the pool.
 async fn connect<B>(
     settings: &Arc<Settings>,
-    pools: &BackendPools<B>,
+    pools: &Arc<BackendPools<B>>,
     protocols: AllowedProtocols,
 ) -> Result<Connected, ProxyError>
 where
@@ -186,7 +186,7 @@ where
 fn with_body<B>(
     response: Response<()>,
     connection: Box<Http1Connection<B>>,
-    pools: &BackendPools<B>,
+    pools: &Arc<BackendPools<B>>,
     request: &Request<RequestBody<B>>,
     is_authenticated: bool,
 ) -> Response<UpstreamBody<B>>
@@ -194,19 +194,17 @@ where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
     let return_to = match request.extensions().get::<ClientConnection>() {
-        _ if !is_authenticated && !connection_auth::challenges(&response) => {
-            ReturnTarget::Pool(Arc::clone(&pools.http1))
-        }
-        Some(client) => ReturnTarget::Client(ClientConnection::clone(client), Arc::clone(&pools.backend)),
+        _ if !is_authenticated && !connection_auth::challenges(&response) => ReturnTarget::Pool,
+        Some(client) => ReturnTarget::Client(ClientConnection::clone(client)),
         None => ReturnTarget::Discard,
     };
-    response.map(|()| UpstreamBody::http1(connection, return_to))
+    response.map(|()| UpstreamBody::http1(connection, pools, return_to))
 }
 
 /// Sends a request as an HTTP/1.1 upgrade (RFC 9110 §7.8), on a separate connection.
 async fn upgrade<B>(
     settings: &Settings,
-    pools: &BackendPools<B>,
+    pools: &Arc<BackendPools<B>>,
     request: &mut Request<RequestBody<B>>,
     timeouts: Timeouts,
 ) -> AttemptResult<B>
@@ -230,7 +228,7 @@ where
         Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
             Ok(switch_protocols(response, *connection))
         }
-        Ok(response) => Ok(response.map(|()| UpstreamBody::http1(connection, ReturnTarget::Discard))),
+        Ok(response) => Ok(response.map(|()| UpstreamBody::http1(connection, pools, ReturnTarget::Discard))),
         Err(SendError::Closed { error, .. }) => Err(Failure::sent(error.into())),
         Err(SendError::Failed(error)) => Err(Failure::sent(error)),
     }
@@ -254,7 +252,7 @@ where
 /// A 2xx response becomes a 101 response. It has the protocol as an extension, in place of `Sec-WebSocket-Accept`.
 async fn extended_connect<B>(
     settings: &Arc<Settings>,
-    pools: &BackendPools<B>,
+    pools: &Arc<BackendPools<B>>,
     request: &mut Request<RequestBody<B>>,
     timeouts: Timeouts,
 ) -> AttemptResult<B>
@@ -298,7 +296,7 @@ where
 /// Sends a request over HTTP/2, on `stream` if given, or else on a stream from the pool.
 async fn http2<B>(
     settings: &Arc<Settings>,
-    pools: &BackendPools<B>,
+    pools: &Arc<BackendPools<B>>,
     request: &mut Request<RequestBody<B>>,
     timeouts: Timeouts,
     guard: &mut Option<Box<InFlightGuard>>,
@@ -319,11 +317,11 @@ where
             settings.connector.connect(backend, AllowedProtocols::Any, &[]).await.map_err(Failure::unsent)?;
         to_http2(request, backend).map_err(|error| Failure::sent(error.into()))?;
         let sent = http2::send_unpooled(connected.socket, request, timeouts).await;
-        return Ok(sent?.map(UpstreamBody::http2));
+        return Ok(sent?.map(|download| UpstreamBody::http2(download, pools)));
     }
     to_http2(request, backend).map_err(|error| Failure::sent(error.into()))?;
     match http2::send(pools.http2(settings), request, timeouts, stream).await? {
-        SendOutcome::Response(response) => Ok(response.map(UpstreamBody::http2)),
+        SendOutcome::Response(response) => Ok(response.map(|download| UpstreamBody::http2(download, pools))),
         SendOutcome::Http1(connected) => {
             Box::pin(http1(settings, pools, request, timeouts, guard, with_http1(connected))).await
         }

@@ -16,8 +16,8 @@ use crate::connection_auth;
 use crate::error::{BodyError, BoxError};
 use crate::extensions::ClientConnection;
 use crate::http1::Http1Connection;
-use crate::http1_pool::Pool;
 use crate::http2::{Download, TunnelBody};
+use crate::pools::BackendPools;
 use crate::timeouts::{Deadline, Timeouts};
 use crate::trailers;
 
@@ -34,10 +34,16 @@ enum Kind<B: Body + 'static> {
     Http1 {
         /// The HTTP/1.1 connection, until the body ends.
         connection: Option<Box<Http1Connection<B>>>,
-        return_to: ReturnTarget<B>,
+        return_to: ReturnTarget,
+        /// The pools of the backend, which are in use until the body ends.
+        pools: Option<Arc<BackendPools<B>>>,
     },
-    // Boxed, because it is large and HTTP/1.1 is more common.
-    Http2(Box<Download>),
+    Http2 {
+        // Boxed, because it is large and HTTP/1.1 is more common.
+        download: Box<Download>,
+        /// The pools of the backend, which are in use until the body ends.
+        pools: Option<Arc<BackendPools<B>>>,
+    },
     /// The response to an extended CONNECT, whose connection is driven by a separate task.
     Upgrade(Box<UpgradeContent>),
     Full {
@@ -46,22 +52,23 @@ enum Kind<B: Body + 'static> {
 }
 
 /// The destination of an HTTP/1.1 connection after the end of the response.
-pub(crate) enum ReturnTarget<B: Body + 'static> {
-    Pool(Arc<Pool<B>>),
+pub(crate) enum ReturnTarget {
+    /// The pool of the backend.
+    Pool,
     /// The client's connection state, because the backend may have authenticated the connection.
-    Client(ClientConnection, Arc<BackendState>),
+    Client(ClientConnection),
     /// No destination: the connection is closed.
     Discard,
 }
 
-impl<B> ReturnTarget<B>
-where
-    B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
-{
-    fn put(&self, connection: Box<Http1Connection<B>>) {
+impl ReturnTarget {
+    fn put<B>(&self, connection: Box<Http1Connection<B>>, pools: &BackendPools<B>)
+    where
+        B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+    {
         match self {
-            Self::Pool(pool) => pool.put(connection),
-            Self::Client(client, backend) => connection_auth::put(client, backend, connection),
+            Self::Pool => pools.http1.put(connection),
+            Self::Client(client) => connection_auth::put(client, &pools.backend, connection),
             Self::Discard => {}
         }
     }
@@ -93,11 +100,11 @@ impl<B: Body + 'static> UpstreamBody<B> {
         Self { kind: Kind::Upgrade(Box::new(UpgradeContent { body, timeouts, deadline: None })), guard: None }
     }
 
-    pub(crate) fn http2(download: Box<Download>) -> Self {
+    pub(crate) fn http2(download: Box<Download>, pools: &Arc<BackendPools<B>>) -> Self {
         if download.is_end_stream() {
             return Self::full(Bytes::new());
         }
-        Self { kind: Kind::Http2(download), guard: None }
+        Self { kind: Kind::Http2 { download, pools: Some(Arc::clone(pools)) }, guard: None }
     }
 
     pub(crate) fn full(body: Bytes) -> Self {
@@ -109,7 +116,7 @@ impl<B: Body + 'static> fmt::Debug for UpstreamBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match &self.kind {
             Kind::Http1 { .. } => "UpstreamBody(HTTP/1.1)",
-            Kind::Http2(_) => "UpstreamBody(HTTP/2)",
+            Kind::Http2 { .. } => "UpstreamBody(HTTP/2)",
             Kind::Upgrade(_) => "UpstreamBody(upgrade)",
             Kind::Full { .. } => "UpstreamBody(full)",
         })
@@ -148,12 +155,17 @@ impl<B> UpstreamBody<B>
 where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
-    pub(crate) fn http1(connection: Box<Http1Connection<B>>, return_to: ReturnTarget<B>) -> Self {
+    pub(crate) fn http1(
+        connection: Box<Http1Connection<B>>,
+        pools: &Arc<BackendPools<B>>,
+        return_to: ReturnTarget,
+    ) -> Self {
         if connection.has_ended() {
-            return_to.put(connection);
+            return_to.put(connection, pools);
             return Self { kind: Kind::Full { body: Full::default() }, guard: None };
         }
-        Self { kind: Kind::Http1 { connection: Some(connection), return_to }, guard: None }
+        let kind = Kind::Http1 { connection: Some(connection), return_to, pools: Some(Arc::clone(pools)) };
+        Self { kind, guard: None }
     }
 
     /// Holds the guard until the end of the response body.
@@ -172,25 +184,25 @@ where
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         match &mut this.kind {
-            Kind::Http1 { connection: open, return_to } => {
+            Kind::Http1 { connection: open, return_to, pools } => {
                 let Some(connection) = open else { return Poll::Ready(None) };
                 let polled = ready!(connection.poll_body(cx));
                 let has_failed = matches!(polled, Some(Err(_)));
                 if (has_failed || connection.has_ended())
-                    && let Some(connection) = open.take()
+                    && let (Some(connection), Some(pools)) = (open.take(), pools.take())
                     && !has_failed
                 {
-                    return_to.put(connection);
+                    return_to.put(connection, &pools);
                 }
                 if open.is_none() {
                     this.guard = None;
                 }
                 Poll::Ready(polled)
             }
-            Kind::Http2(download) => {
+            Kind::Http2 { download, pools } => {
                 let polled = ready!(download.poll_frame(cx));
                 if download.is_end_stream() {
-                    this.guard = None;
+                    (this.guard, *pools) = (None, None);
                 }
                 Poll::Ready(polled)
             }
@@ -202,7 +214,7 @@ where
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Http1 { connection, .. } => connection.is_none(),
-            Kind::Http2(download) => download.is_end_stream(),
+            Kind::Http2 { download, .. } => download.is_end_stream(),
             Kind::Upgrade(upgrade) => upgrade.body.is_end_stream(),
             Kind::Full { body } => body.is_end_stream(),
         }
@@ -214,7 +226,7 @@ where
                 connection.remaining().map_or_else(SizeHint::default, SizeHint::with_exact)
             }
             Kind::Http1 { connection: None, .. } => SizeHint::with_exact(0),
-            Kind::Http2(download) => download.size_hint(),
+            Kind::Http2 { download, .. } => download.size_hint(),
             Kind::Upgrade(upgrade) => upgrade.body.size_hint(),
             Kind::Full { body } => body.size_hint(),
         }

@@ -1,6 +1,5 @@
 //! The builder of an [`Upstream`].
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +8,10 @@ use http_body::Body;
 use rustls_pki_types::{CertificateDer, InvalidDnsNameError, PrivateKeyDer, ServerName};
 use tokio::sync::Notify;
 
-use crate::backend::{Backend, BackendError, Protocol};
+use crate::backend::{Backend, BackendError};
+use crate::backend_list::BackendList;
 use crate::backend_state::BackendState;
+use crate::backends::Backends;
 use crate::balance::Balance;
 use crate::connection_limit::ConnectionLimit;
 use crate::connector::Connector;
@@ -19,12 +20,10 @@ use crate::expectation::ExpectContinue;
 use crate::hash::HashKey;
 use crate::health::{EjectionPolicy, Health};
 use crate::health_check::HealthCheck;
-use crate::health_checker::check_all;
-use crate::resolver::Resolver;
 use crate::retry_budget::RetryBudget;
 use crate::service::Upstream;
 use crate::settings::Settings;
-use crate::tls::{Identity, PublicKeyPin, Tls, TlsOptions};
+use crate::tls::{Identity, PublicKeyPin, TlsOptions};
 
 /// A builder of an [`Upstream`].
 ///
@@ -379,14 +378,8 @@ impl Builder {
         if self.backends.is_empty() {
             return Err(BuildError::NoBackend);
         }
-        // Both are expensive: one reads the root certificates, the other the name servers of the system.
-        let is_tls = self.backends.iter().any(|backend| backend.protocol == Protocol::Https);
-        let has_name = self.backends.iter().any(Backend::has_name);
-        let connector = Connector {
-            tls: is_tls.then(|| Tls::new(self.tls)).transpose()?,
-            resolver: has_name.then(|| Resolver::new(&self.name_servers)),
-            timeout: self.connect_timeout,
-        };
+        let connector = Connector::new(self.tls, self.name_servers, self.connect_timeout);
+        connector.prepare(&self.backends)?;
         let policy = EjectionPolicy {
             max_failures: self.max_failures,
             // A short back-off, so that waiting requests are sent soon after the backend recovers.
@@ -394,15 +387,16 @@ impl Builder {
             check_interval: self.health_check.as_ref().map(HealthCheck::check_interval).unwrap_or_default(),
         };
         let hash_key = self.balance_secret.unwrap_or_else(HashKey::of_process);
-        let recovered = Arc::<Notify>::default();
+        let changed = Arc::<Notify>::default();
         let has_checks = self.health_check.is_some();
-        let previous = self.previous.as_ref().map_or(&[][..], |previous| &previous.0.backends);
+        let previous = self.previous.map(|previous| previous.0.backends.current());
+        let previous = previous.as_deref().unwrap_or_default();
         let backend = |config: Backend| {
             let before = previous.iter().find(|before| *before.name == config.origin());
-            let recovered = Arc::clone(&recovered);
+            let changed = Arc::clone(&changed);
             let health = match before {
-                Some(before) => before.health.continued(policy, recovered, has_checks),
-                None => Health::new(policy, recovered),
+                Some(before) => before.health.continued(policy, changed, has_checks),
+                None => Health::new(policy, changed),
             };
             let limit = self.max_connections.map(|max| {
                 let shared = before.and_then(|before| before.connection_limit.as_ref());
@@ -412,7 +406,7 @@ impl Builder {
             Arc::new(BackendState::new(config, health, limit, hash_key))
         };
         Ok(Backends(Arc::new(Settings {
-            backends: self.backends.into_iter().map(backend).collect(),
+            backends: BackendList::new(self.backends.into_iter().map(backend).collect()),
             balance: self.balance,
             hash_key,
             connector,
@@ -427,66 +421,9 @@ impl Builder {
             retries: self.retries,
             budget: RetryBudget::new(),
             hold: self.hold,
-            recovered,
+            changed,
             health_check: self.health_check,
         })))
-    }
-}
-
-/// The backends and their health, shared by several [`Upstream`]s.
-#[derive(Clone)]
-pub struct Backends(Arc<Settings>);
-
-impl Backends {
-    /// Creates an upstream with separate connections, for example for a worker thread.
-    ///
-    /// All upstreams share the health of the backends, the limits and the retry budget.
-    pub fn upstream<B>(&self) -> Upstream<B>
-    where
-        B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
-    {
-        Upstream::new(Arc::clone(&self.0))
-    }
-
-    /// Returns an identifier that is equal for clones, and for the upstreams of these backends, as long as one of them
-    /// exists.
-    #[must_use]
-    pub fn id(&self) -> usize {
-        Arc::as_ptr(&self.0).addr()
-    }
-
-    /// Returns whether the backends have a [health check](Builder::health_check).
-    #[must_use]
-    pub fn has_health_check(&self) -> bool {
-        self.0.health_check.is_some()
-    }
-
-    /// Runs the [health checks](Builder::health_check) of all backends until the future is dropped.
-    ///
-    /// The future never completes. Spawn it once for all upstreams.
-    pub fn run_health_checks(&self) -> impl Future<Output = ()> + Send + use<> {
-        check_all(Arc::clone(&self.0))
-    }
-}
-
-impl fmt::Debug for Backends {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let settings = &*self.0;
-        let limit = settings.backends.iter().find_map(|backend| backend.connection_limit.as_deref());
-        f.debug_struct("Backends")
-            .field("backends", &settings.backends.iter().map(|backend| &backend.name).collect::<Vec<_>>())
-            .field("balance", &settings.balance)
-            .field("timeout", &settings.timeout)
-            .field("connect_timeout", &settings.connector.timeout)
-            .field("read_timeout", &settings.read_timeout)
-            .field("request_timeout", &settings.request_timeout)
-            .field("max_connections", &limit.map(ConnectionLimit::max))
-            .field("http2_ping_interval", &settings.http2_ping_interval)
-            .field("expect_continue", &settings.expect_continue)
-            .field("retries", &settings.retries)
-            .field("hold", &settings.hold)
-            .field("health_check", &settings.health_check)
-            .finish_non_exhaustive()
     }
 }
 

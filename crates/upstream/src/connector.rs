@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rustls::CertificateError;
@@ -13,18 +13,19 @@ use tokio_rustls::TlsConnector;
 
 use crate::addresses::Addresses;
 use crate::backend::{Backend, Location, Protocol};
-use crate::error::{ProxyError, ProxyErrorKind};
+use crate::error::{BuildError, ProxyError, ProxyErrorKind};
 use crate::resolver::Resolver;
 use crate::socket::Socket;
-use crate::tls::Tls;
+use crate::tls::{Tls, TlsOptions};
 
 /// A connector that opens connections to backends.
-#[derive(Clone)]
 pub(crate) struct Connector {
-    /// The TLS configuration, if at least one backend uses TLS.
-    pub(crate) tls: Option<Tls>,
-    /// The DNS resolver, if at least one backend has a host name.
-    pub(crate) resolver: Option<Resolver>,
+    /// The TLS configuration, if a backend uses TLS.
+    tls: OnceLock<Tls>,
+    /// The DNS resolver, if a backend has a host name.
+    resolver: OnceLock<Resolver>,
+    /// The settings from which both are created. `None` if they are the default.
+    options: Option<Box<(TlsOptions, Vec<SocketAddr>)>>,
     /// The combined timeout for DNS lookup, TCP connection and TLS handshake.
     pub(crate) timeout: Duration,
 }
@@ -52,6 +53,28 @@ pub(crate) struct Connected {
 }
 
 impl Connector {
+    pub(crate) fn new(tls: TlsOptions, name_servers: Vec<SocketAddr>, timeout: Duration) -> Self {
+        let is_default = tls.is_default() && name_servers.is_empty();
+        let options = (!is_default).then(|| Box::new((tls, name_servers)));
+        Self { tls: OnceLock::new(), resolver: OnceLock::new(), options, timeout }
+    }
+
+    /// Creates the TLS configuration and the resolver, if `backends` need them.
+    ///
+    /// Both are expensive: one reads the root certificates, the other the name servers of the system.
+    pub(crate) fn prepare(&self, backends: &[Backend]) -> Result<(), BuildError> {
+        if self.tls.get().is_none() && backends.iter().any(|backend| backend.protocol == Protocol::Https) {
+            let options = self.options.as_ref().map(|options| options.0.clone());
+            // If another thread was faster, its configuration is the same.
+            let _ = self.tls.set(Tls::new(options.unwrap_or_default())?);
+        }
+        if backends.iter().any(Backend::has_name) {
+            let name_servers = self.options.as_ref().map_or(&[][..], |options| &options.1);
+            self.resolver.get_or_init(|| Resolver::new(name_servers));
+        }
+        Ok(())
+    }
+
     /// Connects to a backend, preferably to an address that is not in `in_use`.
     pub(crate) async fn connect(
         &self,
@@ -87,7 +110,7 @@ impl Connector {
     async fn resolve(&self, backend: &Backend) -> Result<Option<Addresses>, ProxyError> {
         match &backend.location {
             Location::Tcp { host, .. } if host.parse::<IpAddr>().is_err() => {
-                let resolver = self.resolver.as_ref().ok_or_else(|| ProxyError::new(ProxyErrorKind::DnsError))?;
+                let resolver = self.resolver.get().ok_or_else(|| ProxyError::new(ProxyErrorKind::DnsError))?;
                 resolver.lookup(host).await.map(Some)
             }
             _ => Ok(None),
@@ -122,7 +145,7 @@ impl Connector {
             }
         };
         let _ = stream.set_nodelay(true);
-        let Some(tls) = self.tls.as_ref().filter(|_| backend.protocol == Protocol::Https) else {
+        let Some(tls) = self.tls.get().filter(|_| backend.protocol == Protocol::Https) else {
             return Ok(Connected { socket: Socket::Tcp(stream), is_http2, expires, address, addresses });
         };
         let name = match &tls.server_name {

@@ -1,5 +1,6 @@
 //! The exchange of one request and response, with attempts at several backends until one responds.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -7,6 +8,7 @@ use http_body::Body;
 use tokio::time::{Instant, timeout};
 
 use crate::attempt::{Failure, attempt};
+use crate::backend_state::BackendState;
 use crate::body::{InFlightGuard, UpstreamBody};
 use crate::error::{BoxError, ProxyError};
 use crate::pools::{BackendPools, UpstreamState};
@@ -33,10 +35,7 @@ where
         error: None,
     };
     loop {
-        let Some(pools) = upstream
-            .authenticated_backend(request, &attempts.failed_backends)
-            .or_else(|| upstream.select_backend(attempts.key, &attempts.failed_backends))
-        else {
+        let Some(pools) = attempts.select(upstream, request) else {
             // All backends failed or are unavailable.
             match Box::pin(attempts.wait_for_backend(upstream)).await {
                 true => continue,
@@ -44,13 +43,13 @@ where
             }
         };
         let mut guard = settings.balance.counts_in_flight().then(|| InFlightGuard::counted(&pools.backend));
-        match attempt(settings, pools, request, timeouts, &mut guard).await {
+        match attempt(settings, &pools, request, timeouts, &mut guard).await {
             Ok(response) => {
                 settings.budget.record_success();
                 return response.map(|body| body.with_guard(guard));
             }
             Err(failure) => {
-                if !attempts.record_failure(upstream, pools, failure) {
+                if !attempts.record_failure(upstream, &pools, failure) {
                     return attempts.into_error(upstream).into_response(UpstreamBody::full);
                 }
             }
@@ -64,7 +63,7 @@ where
     B: Body + 'static,
 {
     let balance = &upstream.settings.balance;
-    if upstream.backends.len() == 1 || !balance.has_key() {
+    if !balance.has_key() || upstream.current().backends.len() == 1 {
         return None;
     }
     let (head, body) = std::mem::replace(request, Request::new(RequestBody::empty())).into_parts();
@@ -76,8 +75,8 @@ where
 /// The state of the attempts to send one request.
 struct AttemptState {
     key: Option<u64>,
-    /// The indices of the backends at which an attempt failed.
-    failed_backends: Vec<usize>,
+    /// The backends at which an attempt failed.
+    failed_backends: Vec<Arc<BackendState>>,
     /// The number of failed attempts in which a part of the request was sent.
     sent_attempts: u32,
     hold: Hold,
@@ -91,6 +90,18 @@ enum Hold {
 }
 
 impl AttemptState {
+    /// Returns the backend for the next attempt, from the current backends.
+    fn select<B>(&self, upstream: &UpstreamState<B>, request: &Request<RequestBody<B>>) -> Option<Arc<BackendPools<B>>>
+    where
+        B: Body<Data: Send> + Send + 'static,
+    {
+        let current = upstream.current();
+        let authenticated = current.authenticated_backend(request, &self.failed_backends);
+        authenticated
+            .or_else(|| current.select_backend(&upstream.settings, self.key, &self.failed_backends))
+            .map(Arc::clone)
+    }
+
     /// Records a failed attempt to send the request. Returns whether another backend can be tried.
     fn record_failure<B>(&mut self, upstream: &UpstreamState<B>, pools: &BackendPools<B>, failure: Failure) -> bool
     where
@@ -98,7 +109,7 @@ impl AttemptState {
     {
         let Failure { is_retryable, was_sent, error } = failure;
         self.error = Some(error.at(&pools.backend.name));
-        self.failed_backends.push(pools.index);
+        self.failed_backends.push(Arc::clone(&pools.backend));
         if was_sent {
             let may_retry = upstream.settings.budget.record_failure() && self.sent_attempts < upstream.settings.retries;
             self.sent_attempts += 1;
@@ -119,17 +130,17 @@ impl AttemptState {
         if left.is_zero() {
             return false;
         }
-        let recovered = settings.recovered.notified();
-        let wait = upstream.retry_after().max(MIN_WAIT).min(left);
+        let changed = settings.changed.notified();
+        let wait = upstream.current().retry_after().max(MIN_WAIT).min(left);
         // After both the timeout and the notification, the backends are checked again.
-        let _ = timeout(wait, recovered).await;
+        let _ = timeout(wait, changed).await;
         self.failed_backends.clear();
         true
     }
 
     /// Returns the error of the last attempt, or an error that no backend is available.
     fn into_error<B: Body + 'static>(self, upstream: &UpstreamState<B>) -> ProxyError {
-        self.error.unwrap_or_else(|| ProxyError::unavailable(upstream.retry_after()))
+        self.error.unwrap_or_else(|| ProxyError::unavailable(upstream.current().retry_after()))
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
 /// The health of one backend, shared by all workers.
@@ -18,8 +19,8 @@ pub(crate) struct Health {
     ejected_until: AtomicU64,
     /// Whether the active health checks of the backend fail. In this case the results of requests have no effect.
     is_failing_checks: AtomicBool,
-    /// The notification that the backend has recovered.
-    recovered: Arc<Notify>,
+    /// The notification that a backend of the upstream has recovered, was replaced or has drained.
+    changed: Arc<Notify>,
 }
 
 /// The conditions and the duration of an ejection.
@@ -35,19 +36,19 @@ pub(crate) struct EjectionPolicy {
 }
 
 impl Health {
-    pub(crate) fn new(policy: EjectionPolicy, recovered: Arc<Notify>) -> Self {
+    pub(crate) fn new(policy: EjectionPolicy, changed: Arc<Notify>) -> Self {
         Self {
             start: Instant::now(),
             policy,
             failures: AtomicU32::new(0),
             ejected_until: AtomicU64::new(0),
             is_failing_checks: AtomicBool::new(false),
-            recovered,
+            changed,
         }
     }
 
     /// Returns the health of the same backend with other settings. Failing checks are forgotten without `has_checks`.
-    pub(crate) fn continued(&self, policy: EjectionPolicy, recovered: Arc<Notify>, has_checks: bool) -> Self {
+    pub(crate) fn continued(&self, policy: EjectionPolicy, changed: Arc<Notify>, has_checks: bool) -> Self {
         let ejected_until = match self.ejected_until.load(Relaxed) {
             0 => 0,
             until => until.min(self.now() + policy.max_back_off.as_millis() as u64),
@@ -58,8 +59,26 @@ impl Health {
             failures: AtomicU32::new(self.failures.load(Relaxed)),
             ejected_until: AtomicU64::new(ejected_until),
             is_failing_checks: AtomicBool::new(has_checks && self.is_failing_checks.load(Relaxed)),
-            recovered,
+            changed,
         }
+    }
+
+    /// Returns the health of another backend of the same upstream, or of the same backend if it `is_same`.
+    pub(crate) fn continued_by(&self, is_same: bool, has_checks: bool) -> Self {
+        match is_same {
+            true => self.continued(self.policy, Arc::clone(&self.changed), has_checks),
+            false => Self::new(self.policy, Arc::clone(&self.changed)),
+        }
+    }
+
+    /// Returns the next notification that a backend of the upstream has recovered, was replaced or has drained.
+    pub(crate) fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
+    }
+
+    /// Wakes the requests and tasks that wait for a change of the backends.
+    pub(crate) fn notify(&self) {
+        self.changed.notify_waiters();
     }
 
     /// Returns the time until the backend may be available again. Returns `None` if an [attempt](Self::allow_attempt)
@@ -101,7 +120,7 @@ impl Health {
         if self.failures.load(Relaxed) != 0 {
             self.failures.store(0, Relaxed);
             self.ejected_until.store(0, Relaxed);
-            self.recovered.notify_waiters();
+            self.notify();
         }
     }
 
@@ -136,7 +155,7 @@ impl Health {
         if is_healthy && was_failing {
             self.failures.store(0, Relaxed);
             self.ejected_until.store(0, Relaxed);
-            self.recovered.notify_waiters();
+            self.notify();
         }
         was_failing == is_healthy
     }
@@ -248,8 +267,8 @@ mod tests {
     async fn recovery_of_a_backend_notifies_waiting_requests() {
         let health = health(1);
         health.record_unreachable();
-        let recovered = Arc::clone(&health.recovered);
-        let waiting = recovered.notified();
+        let changed = Arc::clone(&health.changed);
+        let waiting = changed.notified();
         health.record_success();
         waiting.await;
     }

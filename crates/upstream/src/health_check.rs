@@ -38,13 +38,7 @@ impl HealthCheck {
     ///
     /// Returns an error if `path` is not a valid path.
     pub fn new(path: &str) -> Result<Self, InvalidUri> {
-        Ok(Self {
-            path: path.parse()?,
-            interval: Duration::from_secs(5),
-            timeout: Duration::from_secs(2),
-            unhealthy_after: 2,
-            healthy_after: 2,
-        })
+        Ok(Self::with_path(path.parse()?))
     }
 
     /// Sets the time between two health checks. The default is 5 s.
@@ -72,6 +66,17 @@ impl HealthCheck {
     pub fn healthy_after(mut self, successes: u32) -> Self {
         self.healthy_after = successes;
         self
+    }
+
+    /// Creates a health check of a path, with the default settings.
+    pub(crate) fn with_path(path: PathAndQuery) -> Self {
+        Self {
+            path,
+            interval: Duration::from_secs(5),
+            timeout: Duration::from_secs(2),
+            unhealthy_after: 2,
+            healthy_after: 2,
+        }
     }
 
     /// Returns the time between two health checks.

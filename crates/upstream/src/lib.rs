@@ -74,6 +74,17 @@
 //! Clones share connections. [`Backends::upstream`] creates an upstream with separate connections, for a worker thread;
 //! it shares the health of the backends.
 //!
+//! # Replacement
+//!
+//! [`Backends::replace`] replaces the backends at run time, for all upstreams and their clones, for example to deploy a new
+//! version of an application without downtime. [`Upstream::backends`] returns the backends of an upstream.
+//!
+//! - New requests use the new backends. Requests in flight finish where they are; one that fails is retried on the new
+//!   backends, under the conditions below.
+//! - A backend that is in both sets keeps its connections, its health and its count of requests.
+//! - A removed backend has drained when its last response ends, see [`RemovedBackends`]. Then its connections are closed.
+//! - The selection of a backend takes no lock.
+//!
 //! # Load balancing
 //!
 //! Backends get requests by their [weights](Backend::weight), in round robin by default. [`Balance`] selects least
@@ -126,7 +137,9 @@
 mod addresses;
 mod attempt;
 mod backend;
+mod backend_list;
 mod backend_state;
+mod backends;
 mod balance;
 mod body;
 mod builder;
@@ -145,6 +158,7 @@ mod http1;
 mod http1_pool;
 mod http2;
 mod pools;
+mod removed_backends;
 mod request_body;
 mod resolver;
 mod retry_budget;
@@ -161,13 +175,15 @@ mod trailers;
 pub use rproxy_core::Rejection;
 
 pub use self::backend::{Backend, BackendError, Protocol};
+pub use self::backends::{BackendStatus, Backends, ProbeError};
 pub use self::balance::{Balance, KeyFunction};
 pub use self::body::UpstreamBody;
-pub use self::builder::{Backends, Builder};
+pub use self::builder::Builder;
 pub use self::error::{BodyError, BuildError, ProxyError, ProxyErrorKind};
 pub use self::expectation::ExpectContinue;
 pub use self::extensions::{ClientConnection, InterimRelay};
 pub use self::health_check::HealthCheck;
+pub use self::removed_backends::{DrainTimeout, RemovedBackends};
 pub use self::service::{ResponseFuture, Upstream};
 pub use self::system_files::SystemFiles;
 pub use self::tls::{PinError, PublicKeyPin};

@@ -31,7 +31,7 @@ where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
     pub(crate) fn new(settings: Arc<Settings>) -> Self {
-        Self { state: Arc::new(UpstreamState::new(settings)) }
+        Self { state: UpstreamState::new(settings) }
     }
 }
 
@@ -43,8 +43,9 @@ impl<B: Body + 'static> Clone for Upstream<B> {
 
 impl<B: Body + 'static> fmt::Debug for Upstream<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let backends = self.state.backends.iter().map(|pools| &pools.backend.name);
-        f.debug_struct("Upstream").field("backends", &backends.collect::<Vec<_>>()).finish()
+        let current = self.state.current();
+        let backends: Vec<_> = current.backends.iter().map(|pools| &pools.backend.name).collect();
+        f.debug_struct("Upstream").field("backends", &backends).finish()
     }
 }
 

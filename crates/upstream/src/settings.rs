@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::backend_state::BackendState;
+use crate::backend_list::BackendList;
 use crate::balance::Balance;
 use crate::connector::Connector;
 use crate::expectation::ExpectContinue;
@@ -15,7 +15,7 @@ use crate::retry_budget::RetryBudget;
 
 /// The settings and the state that are shared by all requests of an upstream.
 pub(crate) struct Settings {
-    pub(crate) backends: Vec<Arc<BackendState>>,
+    pub(crate) backends: BackendList,
     pub(crate) balance: Balance,
     pub(crate) hash_key: HashKey,
     pub(crate) connector: Connector,
@@ -30,7 +30,7 @@ pub(crate) struct Settings {
     pub(crate) retries: u32,
     pub(crate) budget: RetryBudget,
     pub(crate) hold: Duration,
-    /// The notification that a backend has recovered.
-    pub(crate) recovered: Arc<Notify>,
+    /// The notification that a backend has recovered, was replaced or has drained.
+    pub(crate) changed: Arc<Notify>,
     pub(crate) health_check: Option<HealthCheck>,
 }

@@ -24,6 +24,12 @@ pub(crate) struct TlsOptions {
     pub(crate) identity: Option<Identity>,
 }
 
+impl TlsOptions {
+    pub(crate) fn is_default(&self) -> bool {
+        self.roots.is_empty() && self.pins.is_empty() && self.server_name.is_none() && self.identity.is_none()
+    }
+}
+
 /// A certificate chain and its private key.
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {

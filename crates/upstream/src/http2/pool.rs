@@ -417,7 +417,7 @@ mod tests {
         let (address, connections) = backend().await;
         let upstream: Upstream<Empty<Bytes>> =
             Upstream::builder().backend(&format!("h2c://{address}")).unwrap().build().unwrap();
-        let pool = Arc::clone(upstream.state.backends[0].http2(&upstream.state.settings));
+        let pool = Arc::clone(upstream.state.current().backends[0].http2(&upstream.state.settings));
         let timeouts = Timeouts { response_head: Duration::from_secs(5), read: Duration::from_secs(5), deadline: None };
         for number in 1..=5 {
             if number == 2 {

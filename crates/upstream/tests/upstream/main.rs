@@ -19,5 +19,6 @@ mod http2_responses;
 mod http2_uploads;
 mod in_axum;
 mod names;
+mod replacement;
 mod tls;
 mod tls_verification;

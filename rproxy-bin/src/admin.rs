@@ -1,9 +1,10 @@
-//! The admin listener, which serves health checks, metrics, cache purges and the maintenance switch. It is never the public listener.
+//! The admin listener, which serves health checks, metrics, cache purges the maintenance switch and the switch of upstreams. It is never the public listener.
 
 mod listener;
 mod maintenance;
 mod parameters;
 mod purge;
+mod upstream;
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -23,8 +24,10 @@ pub(crate) use self::listener::{AddressChange, AdminListener};
 use self::maintenance::MaintenanceRequest;
 use self::parameters::Parameters;
 use self::purge::{FindSite, PurgeRequest};
+use crate::ErrorChain;
 use crate::maintenance::SiteMaintenances;
 use crate::site::SiteHosts;
+use crate::state::ProcessState;
 
 /// The HTTP service of the admin listener.
 #[derive(Clone)]
@@ -39,6 +42,8 @@ struct Inner {
     /// The function that returns all hosts of the site with a given name or host.
     site: Box<FindSite>,
     maintenance: Box<dyn Fn() -> SiteMaintenances + Send + Sync>,
+    /// The upstreams that can be switched.
+    upstreams: ProcessState,
     /// The accepted host names, in lower case.
     hosts: RwLock<Vec<String>>,
 }
@@ -54,10 +59,13 @@ impl Admin {
         ready: impl Fn() -> Result<(), String> + Send + Sync + 'static,
         site: impl Fn(&str) -> Option<SiteHosts> + Send + Sync + 'static,
         maintenance: impl Fn() -> SiteMaintenances + Send + Sync + 'static,
+        upstreams: ProcessState,
     ) -> Self {
         let (metrics, cache, ready, site) = (Box::new(metrics), Box::new(cache), Box::new(ready), Box::new(site));
         let maintenance = Box::new(maintenance);
-        Self { inner: Arc::new(Inner { metrics, cache, ready, site, maintenance, hosts: RwLock::default() }) }
+        Self {
+            inner: Arc::new(Inner { metrics, cache, ready, site, maintenance, upstreams, hosts: RwLock::default() }),
+        }
     }
 
     /// Sets the host names of accepted requests, besides IP addresses and `localhost`.
@@ -97,7 +105,7 @@ impl Admin {
             }
             ("/cache/stats" | "/cache/purge", None) => text(StatusCode::NOT_FOUND, "the response cache is disabled\n"),
             ("/cache/stats", Some(store)) if read => stats(store),
-            ("/cache/purge", Some(_)) | ("/maintenance", _)
+            ("/cache/purge", Some(_)) | ("/maintenance" | "/upstream", _)
                 if parts.method == Method::POST && is_cross_site(&parts.headers) =>
             {
                 text(StatusCode::FORBIDDEN, "cross-site requests are not allowed\n")
@@ -123,9 +131,21 @@ impl Admin {
                     Err(error) => text(error.status(), format!("{error}\n")),
                 }
             }
+            ("/upstream", _) if read => json(&upstream::status(&self.inner.upstreams.switchable_upstreams())),
+            ("/upstream", _) if parts.method == Method::POST => {
+                let query = parts.uri.query().unwrap_or_default();
+                let parameters = Parameters::read(query, &parts.headers, body).await;
+                match parameters.and_then(|parameters| upstream::parse(&parameters)) {
+                    Ok(request) => match self.inner.upstreams.switch(&request).await {
+                        Ok(switched) => json(&upstream::outcome(&switched)),
+                        Err(error) => text(upstream::status_code(&error), format!("{}\n", ErrorChain(&error))),
+                    },
+                    Err(error) => text(error.status(), format!("{error}\n")),
+                }
+            }
             ("/healthz" | "/readyz" | "/metrics" | "/cache/stats", _) => not_allowed("GET, HEAD"),
             ("/cache/purge", _) => not_allowed("POST"),
-            ("/maintenance", _) => not_allowed("GET, HEAD, POST"),
+            ("/maintenance" | "/upstream", _) => not_allowed("GET, HEAD, POST"),
             _ => text(StatusCode::NOT_FOUND, "Not Found\n"),
         }
     }

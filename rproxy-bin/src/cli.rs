@@ -3,22 +3,28 @@
 //! [`parse`] takes the arguments and the environment, and returns a [`Command`].
 
 mod help;
+mod switch;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::builder::OsStringValueParser;
 use clap::{Arg, ArgAction, ArgMatches, ColorChoice, value_parser};
 use clap_complete::Shell;
 use http::Method;
 
+use self::switch::Arguments;
+pub use self::switch::{Switch, SwitchCommandError};
 use crate::config::{self, Config, ConfigError, DefaultValue, RENAMED, Report, Setting, Sources, settings};
 use crate::explain::explain;
 use crate::man_page;
 use crate::shell::shell_quoted;
 use crate::trust::{Action, CaOwner, Place, Trust, TrustError};
+use crate::values;
+use crate::values::value::timeout;
 
 /// A parsed command of the `rproxy` binary.
 #[derive(Clone, Debug)]
@@ -34,6 +40,8 @@ pub enum Command {
     Explain(String),
     /// Prints how to trust the local certificate authority, or changes a trust store.
     Trust(Trust),
+    /// Switches the upstream of a running proxy.
+    Switch(Switch),
     /// Prints the given help text.
     Help(String),
     /// Prints the given version.
@@ -148,6 +156,35 @@ where
                 .collect();
             Ok(Command::Trust(Trust::new(folders, action)?))
         }
+        Some((SWITCH, switch)) => {
+            let backends: Vec<&str> =
+                switch.get_many::<String>(BACKENDS).into_iter().flatten().map(String::as_str).collect();
+            let usage = |error: String| Error::Usage(format!("error: {error}"));
+            values::upstream::backends(&backends.join(",")).map_err(usage)?;
+            let deadline = switch.get_one::<String>(DEADLINE).map_or(Ok(DEFAULT_DEADLINE), |text| timeout(text));
+            let arguments = Arguments {
+                site: switch.get_one::<String>(SITE).map(String::as_str),
+                route: switch.get_one::<String>(ROUTE).map(String::as_str),
+                backends,
+                deadline: deadline.map_err(|error| usage(error.to_string()))?,
+                is_shared: switch.get_flag(SHARED),
+            };
+            let admin = match switch.get_one::<String>(ADMIN) {
+                Some(admin) => admin.clone(),
+                None => match &sources(switch, env).load()?.process.admin_listen {
+                    Some(listener) => switch::local_address(listener),
+                    None => {
+                        return Err(usage(
+                            "no admin listener; set --admin, or --config FILE with admin_listen".to_owned(),
+                        ));
+                    }
+                },
+            };
+            match values::upstream::backends(&admin).map_err(usage)?.as_slice() {
+                [admin] => Ok(Command::Switch(Switch::new(admin.clone(), &arguments))),
+                _ => Err(usage(format!("--admin is not one address: {admin:?}"))),
+            }
+        }
         Some((DEMO, demo)) => {
             if demo.contains_id("upstream") {
                 return Err(Error::Usage(
@@ -193,8 +230,8 @@ fn take_application(args: &mut Vec<OsString>) -> Result<Option<String>, Error> {
 /// The arguments of all other commands contain one of their names or flags. If the value of an option is equal to one
 /// of these, the result is `false` as well.
 pub fn may_run_proxy(args: &[OsString]) -> bool {
-    const OTHERS: [&str; 11] =
-        [EXPLAIN, TRUST, REFERENCE, COMPLETIONS, MANUAL, HELP, "--check", "--help", "-h", "--version", "-V"];
+    const OTHERS: [&str; 12] =
+        [EXPLAIN, TRUST, SWITCH, REFERENCE, COMPLETIONS, MANUAL, HELP, "--check", "--help", "-h", "--version", "-V"];
     // The arguments after `--` are those of an application.
     let mut own = args.iter().skip(1).take_while(|argument| *argument != "--");
     !own.any(|argument| OTHERS.iter().any(|other| argument == other))
@@ -234,6 +271,15 @@ const TRUST: &str = "trust";
 const INSTALL: &str = "install";
 const REMOVE: &str = "remove";
 const BROWSER: &str = "browser";
+const SWITCH: &str = "switch";
+const SITE: &str = "switch-site";
+const ROUTE: &str = "switch-route";
+const ADMIN: &str = "switch-admin";
+const DEADLINE: &str = "switch-deadline";
+const SHARED: &str = "shared";
+const BACKENDS: &str = "switch-backends";
+/// The deadline of a switch if none is given.
+const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
 const REFERENCE: &str = "reference";
 const COMPLETIONS: &str = "completions";
 const SHELL: &str = "shell";
@@ -299,7 +345,7 @@ fn full_command() -> clap::Command {
         .long("check")
         .action(ArgAction::SetTrue)
         .global(true)
-        .help("Validates and prints the effective configuration and the layers, then exits with 0, or with 2 if it is invalid");
+        .help("Validates and prints configuration and layers; exits with 2 if it is invalid");
     let quiet = Arg::new(QUIET)
         .long("quiet")
         .action(ArgAction::SetTrue)
@@ -360,6 +406,16 @@ fn full_command() -> clap::Command {
                 .arg(flag(BROWSER, "With --install or --remove: changes the NSS database of this user, which Chrome on Linux reads")),
         )
         .subcommand(
+            clap::Command::new(SWITCH)
+                .about("Switches the upstream of a running proxy to other backends, once they are healthy")
+                .arg(option(SITE, "site", "NAME", "A host of the site, or default; needed if there are several upstreams"))
+                .arg(option(ROUTE, "route", "ROUTE", "Route with a separate upstream, as GET /upstream lists it"))
+                .arg(option(ADMIN, "admin", "ADDRESS", "Address of the admin listener; by default that of the configuration"))
+                .arg(option(DEADLINE, "deadline", "DURATION", "Time limit for health checks, and again for requests in flight [30s]"))
+                .arg(flag(SHARED, "Also switches other sites that have the same upstream"))
+                .arg(Arg::new(BACKENDS).value_name("BACKEND").required(true).num_args(1..).help("Backends to switch to, as in the setting upstream")),
+        )
+        .subcommand(
             clap::Command::new(HELP)
                 .about("Prints help on all settings or on the settings of one topic")
                 .arg(flag(ALL, "Lists all settings"))
@@ -376,6 +432,10 @@ fn method(text: &str) -> Result<Method, String> {
 
 fn flag(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+}
+
+fn option(name: &'static str, flag: &'static str, value: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(flag).value_name(value).help(help)
 }
 
 fn argument(setting: &'static Setting) -> Arg {

@@ -37,6 +37,7 @@ pub(crate) fn register(
     );
     register_sites(metrics, state);
     register_maintenance(metrics, state);
+    register_switches(metrics, state);
     // All sites have the same store.
     #[cfg(feature = "redis")]
     if let Some(store) = state.rate_limits().iter().find_map(|limit| limit.store.as_ref()) {
@@ -94,6 +95,13 @@ fn register_maintenance(metrics: &Metrics, state: &ProcessState) {
             (vec![("site", maintenance.site().to_owned())], u64::from(is_on))
         };
         state.maintenance().all().map(value).collect()
+    });
+}
+
+fn register_switches(metrics: &Metrics, state: &ProcessState) {
+    let state = state.clone();
+    metrics.counters("upstream_switches", "Switches of upstreams at run time, by outcome", move || {
+        state.switches().counts().map(|(outcome, count)| (vec![("outcome", outcome.to_owned())], count)).into()
     });
 }
 

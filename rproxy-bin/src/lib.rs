@@ -100,6 +100,7 @@ mod site;
 mod startup_advice;
 mod startup_log;
 mod state;
+mod switch;
 pub mod trust;
 mod values;
 

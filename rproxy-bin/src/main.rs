@@ -64,6 +64,13 @@ fn run() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
+        Ok(Command::Switch(switch)) => match switch.run() {
+            Ok(text) => print(&text),
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::FAILURE
+            }
+        },
         Ok(_) => ExitCode::FAILURE,
         Err(error) => exit_with_usage_error(&error),
     }

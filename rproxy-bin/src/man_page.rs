@@ -48,7 +48,7 @@ const SYNOPSIS: &str = r"
 .br
 \fBrproxy\fR [\fIOPTIONS\fR] \fB\-\-\fR \fIAPPLICATION\fR [\fIARGUMENTS\fR]
 .br
-\fBrproxy\fR \fBdemo\fR|\fBexplain\fR|\fBtrust\fR|\fBcompletions\fR|\fBman\fR|\fBhelp\fR [\fIOPTIONS\fR] [\fIARGUMENTS\fR]
+\fBrproxy\fR \fBdemo\fR|\fBexplain\fR|\fBtrust\fR|\fBswitch\fR|\fBcompletions\fR|\fBman\fR|\fBhelp\fR [\fIOPTIONS\fR] [\fIARGUMENTS\fR]
 ";
 
 const SETTINGS: &str = r"
@@ -95,7 +95,7 @@ Forwarded to the application that rproxy has started. Without one, SIGUSR1 and S
 Success.
 .TP
 \fB1\fR
-The proxy could not start.
+The proxy could not start, or \fBswitch\fR did not switch.
 .TP
 \fB2\fR
 The arguments or the configuration are invalid.

@@ -250,6 +250,7 @@ impl Proxy {
         if let Some(certificates) = &self.certificates {
             certificates.reload();
         }
+        let _switches = self.shared.switches().changes.lock().await;
         match self.plan().await {
             Ok(plan) => self.apply(plan),
             Err(error) => tracing::error!("reload failed, keeping the current configuration: {error}"),
@@ -328,6 +329,15 @@ impl Proxy {
     /// this includes the admin listener from the start.
     pub(crate) async fn drain(self, is_handed_over: bool) {
         tracing::info!(connections = self.main.handle().connections(), "draining");
+        let switched = self.shared.switchable_upstreams();
+        for (upstream, setting) in switched.iter().filter_map(|one| Some((one, one.switched_from.as_ref()?))) {
+            let (site, backends) = (&upstream.names[0].0, upstream.backends.status());
+            let backends = backends.iter().map(|status| status.backend.to_string()).collect::<Vec<_>>().join(", ");
+            tracing::warn!(
+                site,
+                "the next process does not use the switched upstream {backends}, but the setting: {setting}"
+            );
+        }
         self.draining.store(true, Ordering::Relaxed);
         if is_handed_over {
             self.admin.drain();
@@ -453,12 +463,13 @@ fn admin(
         MetricsFormat::Prometheus => metrics.prometheus_text(),
         MetricsFormat::OpenMetrics => metrics.exposition(),
     };
-    let (sites, maintenance) = (shared.clone(), shared.clone());
+    let (sites, maintenance, upstreams) = (shared.clone(), shared.clone(), shared.clone());
     Admin::new(
         exposition,
         move || shared.cache(),
         ready,
         move |name| sites.site(name),
         move || maintenance.maintenance(),
+        upstreams,
     )
 }

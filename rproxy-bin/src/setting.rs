@@ -186,6 +186,12 @@ impl SettingValues {
         Self { shown, files }
     }
 
+    /// Returns the text of the value of a setting.
+    pub(crate) fn text<S: Settings>(&self, key: &str) -> Option<&str> {
+        let index = S::ENTRIES.iter().position(|entry| entry.setting.key == key)?;
+        self.shown.get(index)?.as_deref()
+    }
+
     /// Returns whether the values are equal, except for the content of files.
     pub(crate) fn has_same_text(&self, other: &Self) -> bool {
         self.shown == other.shown

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rproxy_cache::{CacheStore, DiskTier};
 use rproxy_maintenance::{Maintenance, MaintenanceLayer};
-use rproxy_upstream::{Backends, SystemFiles};
+use rproxy_server::ListenAddr;
+use rproxy_upstream::{Backend, Backends, RemovedBackends, SystemFiles};
 use rproxy_ws_passthrough::{TunnelCounts, WsPassthroughLayer};
 
 use self::layers::Layers;
@@ -22,6 +23,8 @@ use crate::maintenance::{SiteMaintenance, SiteMaintenances};
 use crate::observe::{Format, Metrics, ObserveLayer, SiteLabel, Writer};
 use crate::setting::{SettingValues, Settings};
 use crate::site::{Authentication, Files, Handler, SiteHosts, SiteNames, SiteStack};
+use crate::switch::{SwitchError, SwitchableUpstream, Switches};
+use crate::values::upstream::is_reached_by;
 
 mod layers;
 mod upstreams;
@@ -31,6 +34,7 @@ mod upstreams;
 pub(crate) struct ProcessState {
     pub(crate) ws_passthrough: WsPassthroughLayer,
     pub(crate) close_codes: CloseCodes,
+    switches: Arc<Switches>,
     configured: Arc<Mutex<ConfiguredState>>,
 }
 
@@ -67,6 +71,8 @@ pub(crate) struct ConfiguredState {
     labels: HashMap<Name, SiteLabel>,
     sites: SiteNames,
     upstreams: Upstreams,
+    /// The listeners, to which no upstream may lead.
+    listeners: Arc<[ListenAddr]>,
 }
 
 /// The name of a site and the name of a route; the latter is empty for the site itself.
@@ -105,8 +111,9 @@ impl ProcessState {
             labels: HashMap::new(),
             sites: SiteNames::default(),
             upstreams: Upstreams::default(),
+            listeners: Arc::default(),
         };
-        Self { ws_passthrough, close_codes, configured: Arc::new(Mutex::new(configured)) }
+        Self { ws_passthrough, close_codes, switches: Arc::default(), configured: Arc::new(Mutex::new(configured)) }
     }
 
     fn configured(&self) -> MutexGuard<'_, ConfiguredState> {
@@ -138,6 +145,53 @@ impl ProcessState {
         self.configured().maintenance.clone()
     }
 
+    /// Returns the switches of upstreams.
+    pub(crate) fn switches(&self) -> &Switches {
+        &self.switches
+    }
+
+    /// Returns the upstreams to which sites and routes forward requests.
+    pub(crate) fn switchable_upstreams(&self) -> Vec<SwitchableUpstream> {
+        self.configured().upstreams.switchable()
+    }
+
+    /// Returns the upstream of a site, or of one of its routes. The site can be omitted if there is one upstream. Its name is
+    /// the first of those of the upstream.
+    pub(crate) fn switchable(&self, site: Option<&str>, route: &str) -> Result<SwitchableUpstream, SwitchError> {
+        let configured = self.configured();
+        let mut upstreams = configured.upstreams.switchable();
+        let Some(site) = site else {
+            return match upstreams.pop() {
+                Some(alone) if upstreams.is_empty() && route.is_empty() => Ok(alone),
+                _ => Err(SwitchError::Target("there is not exactly one upstream: name its site".to_owned())),
+            };
+        };
+        let unknown = || SwitchError::Target(format!("unknown site {site:?}"));
+        let name = (configured.sites.name(site).ok_or_else(unknown)?.to_owned(), route.to_owned());
+        let mut found = upstreams.into_iter().find(|upstream| upstream.names.contains(&name)).ok_or_else(|| {
+            let (site, route) = &name;
+            SwitchError::Target(format!("site {site:?} has no upstream, or no route {route:?} with an upstream"))
+        })?;
+        let at = found.names.iter().position(|other| *other == name).unwrap_or(0);
+        found.names.swap(0, at);
+        Ok(found)
+    }
+
+    /// Replaces the backends of an upstream, unless a reload has removed it.
+    pub(crate) fn replace_backends(
+        &self,
+        target: &SwitchableUpstream,
+        backends: &[Backend],
+    ) -> Result<RemovedBackends, SwitchError> {
+        let replaced = self.configured().upstreams.replace_backends(target.backends.id(), backends);
+        Ok(replaced.ok_or(SwitchError::Reloaded)??)
+    }
+
+    /// Returns whether a backend is a listener of this proxy.
+    pub(crate) fn is_listener(&self, backend: &Backend) -> bool {
+        self.configured().listeners.iter().any(|listener| is_reached_by(backend, listener))
+    }
+
     /// Returns the counts of the open tunnels of a site or route.
     pub(crate) fn tunnel_counts(&self, name: &Name) -> Option<TunnelCounts> {
         self.configured().tunnels.get(name).cloned()
@@ -163,7 +217,9 @@ impl ProcessState {
 
     /// Changes the state to that of a planned stack, which is used from now on.
     pub(crate) fn commit(&self, configured: ConfiguredState) {
-        *self.configured() = configured;
+        let mut current = self.configured();
+        configured.upstreams.log_switched(&current.upstreams);
+        *current = configured;
     }
 
     /// Builds the stacks of all sites and routes with this state, which does not change yet.
@@ -222,6 +278,8 @@ impl ProcessState {
         (configured.authentications, configured.access) = (authentications, access);
         configured.error_pages = error_pages;
         configured.upstreams = upstreams;
+        let listeners = config.listeners().into_iter().chain(config.redirect_listeners());
+        configured.listeners = listeners.chain(config.process.admin_listen.clone()).collect();
         configured.sites = SiteNames::new(Arc::clone(&table), site_names(config));
         configured.maintenance = SiteMaintenances::new(maintenance, configured.sites.clone());
         let stack = Stack {
@@ -384,7 +442,15 @@ impl Builder {
             compression: config.compression.layer(),
             handler,
         };
+        let is_used = match &stack.handler {
+            Handler::Forward(_) => true,
+            Handler::Files(_) => !config.serves_files_only(),
+            Handler::ForwardToDemo | Handler::Redirect(_) | Handler::Reject(_) => false,
+        };
         let backends = self.backends(site, route, config)?;
+        if is_used {
+            self.upstreams.set_used(&(site.to_owned(), route.to_owned()));
+        }
         self.stacks.push(stack);
         self.indices.push(backends);
         let label = self.previous.labels.get(&(site.to_owned(), route.to_owned())).cloned();

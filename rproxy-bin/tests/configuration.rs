@@ -634,7 +634,15 @@ fn help_lists_every_setting() {
 
 #[test]
 fn help_fits_on_one_screen() {
-    for args in [&["--help"][..], &["-h"], &["help"], &["demo", "--help"], &["explain", "--help"], &["trust", "-h"]] {
+    for args in [
+        &["--help"][..],
+        &["-h"],
+        &["help"],
+        &["demo", "--help"],
+        &["explain", "--help"],
+        &["trust", "-h"],
+        &["switch", "-h"],
+    ] {
         let Command::Help(help) = parse(args, &[("RPROXY_LISTEN", "bad")]).unwrap() else { panic!("no help") };
         assert!(help.lines().count() <= 44, "{args:?}: {help}");
         assert!(help.lines().all(|line| line.chars().count() <= 100), "{args:?}: {help}");

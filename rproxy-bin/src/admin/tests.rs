@@ -17,7 +17,14 @@ fn admin(cache: Option<CacheStore>, ready: Result<(), &'static str>) -> Admin {
     let ready = move || ready.map_err(str::to_owned);
     let sites_in_maintenance = maintenance();
     let maintenance = move || sites_in_maintenance.clone();
-    Admin::new(|_| "# EOF\n".to_owned(), move || cache.clone(), ready, |name| sites().hosts(name), maintenance)
+    Admin::new(
+        |_| "# EOF\n".to_owned(),
+        move || cache.clone(),
+        ready,
+        |name| sites().hosts(name),
+        maintenance,
+        ProcessState::without_files(),
+    )
 }
 
 /// Returns the names of the sites `example.org` and `*.example.net` and of the default site.

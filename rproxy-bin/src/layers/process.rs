@@ -51,7 +51,7 @@ settings! {
     "admin_listen" => admin_listen: Option<ListenAddr> {
         value: "ADDRESS",
         default: "off" => None,
-        help: "Address of the admin listener; it serves /healthz, /readyz, /metrics, cache purges and the maintenance switch",
+        help: "Address of the admin listener; it serves /healthz, /readyz, /metrics, cache purges, and the switches of maintenance and upstreams",
         accepted: "ADDRESS:PORT, [IPV6]:PORT, unix:/path, or off",
         scope: Process,
         reload: Live,

@@ -295,8 +295,13 @@ settings! {
 impl UpstreamSettings {
     /// Returns a builder of the backends, after reading their certificate files.
     pub(crate) fn builder(&self) -> Result<Builder, StackError> {
+        self.builder_for(&self.backends)
+    }
+
+    /// Returns a builder with other backends than those of the setting.
+    pub(crate) fn builder_for(&self, backends: &[Backend]) -> Result<Builder, StackError> {
         let mut builder = Upstream::builder()
-            .backends(self.backends.iter().cloned())
+            .backends(backends.iter().cloned())
             .balance(self.balance.to_balance())
             .timeout(self.timeout)
             .connect_timeout(self.connect_timeout)

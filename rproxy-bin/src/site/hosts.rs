@@ -23,6 +23,12 @@ impl SiteNames {
         Some(SiteHosts { table: Arc::clone(&self.table), site: self.index(name)? })
     }
 
+    /// Returns the name of the site that has this name or host.
+    pub(crate) fn name(&self, name: &str) -> Option<&str> {
+        let site = self.index(name)?;
+        self.names.iter().find(|(_, index)| *index == site).map(|(name, _)| name.as_str())
+    }
+
     /// Returns the index of the site that has this name or host. The default site has the index 0.
     pub(crate) fn index(&self, name: &str) -> Option<usize> {
         let (_, site) = self.names.iter().find(|(other, _)| other.eq_ignore_ascii_case(name))?;

@@ -57,6 +57,7 @@ mod spellings;
 mod spoofing;
 mod static_files;
 mod statuses;
+mod switch;
 mod target_rules;
 mod tls;
 mod upgrades;

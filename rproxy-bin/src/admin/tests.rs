@@ -96,6 +96,7 @@ async fn admin_rejects_unsupported_methods_with_405_and_allow_field() {
         ("POST", "/cache/stats", 405, "Method Not Allowed\n", Some("GET, HEAD")),
         ("GET", "/cache/purge?all", 405, "Method Not Allowed\n", Some("POST")),
         ("PUT", "/maintenance?all&on=true", 405, "Method Not Allowed\n", Some("GET, HEAD, POST")),
+        ("DELETE", "/upstream", 405, "Method Not Allowed\n", Some("GET, HEAD, POST")),
         ("GET", "/", 404, "Not Found\n", None),
         ("GET", "/healthz/", 404, "Not Found\n", None),
         ("POST", "/cache", 404, "Not Found\n", None),

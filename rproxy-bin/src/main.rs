@@ -36,7 +36,7 @@ fn run() -> ExitCode {
                 let preflight = Preflight::run(report.config());
                 let problems = preflight.problems();
                 match report.is_quiet() {
-                    true => problems.iter().for_each(|problem| print_error(problem)),
+                    true => problems.iter().for_each(print_error),
                     false => {
                         let text = report.render(&rproxy::layers(report.config()), problems.len());
                         print(&format!("{text}{preflight}"));

@@ -59,6 +59,8 @@ struct HandleState {
     connection_closed: Notify,
     /// The listening sockets, which are closed when draining begins.
     sockets: Mutex<Vec<OwnedFd>>,
+    /// Whether another process can have the listening sockets.
+    are_shared: AtomicBool,
     /// The number of listening sockets that workers accept connections from.
     listening: watch::Sender<usize>,
     /// The tokio metrics of each worker's runtime.
@@ -78,6 +80,7 @@ impl Handle {
                 has_waiters: AtomicBool::new(false),
                 connection_closed: Notify::new(),
                 sockets: Mutex::default(),
+                are_shared: AtomicBool::new(false),
                 listening: watch::Sender::new(0),
                 runtimes: Mutex::default(),
             }),
@@ -105,6 +108,16 @@ impl Handle {
         *self.sockets() = sockets;
     }
 
+    /// Records that another process can have the listening sockets.
+    pub(crate) fn set_listeners_shared(&self) {
+        self.state.are_shared.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether another process can have the listening sockets, because they were inherited or handed over.
+    pub(crate) fn are_listeners_shared(&self) -> bool {
+        self.state.are_shared.load(Ordering::Relaxed)
+    }
+
     /// Returns duplicates of the listening sockets, for the [handover](crate::HandoverListener) to a new process.
     ///
     /// Returns no sockets once draining has begun. As long as a duplicate is open, clients can connect, but wait until a
@@ -114,6 +127,7 @@ impl Handle {
     ///
     /// Returns an error if the process has reached its limit of open file descriptors.
     pub fn listeners(&self) -> io::Result<Vec<OwnedFd>> {
+        self.set_listeners_shared();
         self.sockets().iter().map(OwnedFd::try_clone).collect()
     }
 

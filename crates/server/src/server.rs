@@ -176,13 +176,17 @@ impl Server {
     ///
     /// Returns an error if an address cannot be bound.
     pub fn bind_now(&self) -> Result<ServerSockets, ServerError> {
+        let mut are_inherited = false;
         let bind = |address: &ListenAddr| {
             let (workers, timeout) = (self.settings.workers, self.settings.connections.limits.send_timeout);
-            let per_worker = address.bind(workers, timeout, self.inherited.take(address));
+            let inherited = self.inherited.take(address);
+            are_inherited |= !inherited.is_empty();
+            let per_worker = address.bind(workers, timeout, inherited);
             let failed = |source| ServerError::Bind { address: address.clone(), source };
             Ok(BoundAddress { per_worker: per_worker.map_err(failed)?, address: address.clone() })
         };
-        Ok(ServerSockets { addresses: self.listen.iter().map(bind).collect::<Result<_, ServerError>>()? })
+        let addresses = self.listen.iter().map(bind).collect::<Result<_, ServerError>>()?;
+        Ok(ServerSockets { addresses, are_inherited })
     }
 
     /// Binds the addresses, starts the workers, and returns without waiting for them.
@@ -247,8 +251,11 @@ impl Server {
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
-        let bound = sockets.addresses;
+        let (bound, are_inherited) = (sockets.addresses, sockets.are_inherited);
         let handle = Handle::new(self.settings.connections.clone());
+        if are_inherited {
+            handle.set_listeners_shared();
+        }
         let mut sockets: Vec<Vec<BoundSocket>> = (0..self.settings.workers).map(|_| Vec::new()).collect();
         let (mut local_addrs, mut descriptors) = (Vec::new(), Vec::new());
         for BoundAddress { address, per_worker } in bound {
@@ -322,6 +329,8 @@ impl fmt::Debug for Server {
 #[must_use]
 pub struct ServerSockets {
     addresses: Vec<BoundAddress>,
+    /// Whether another process can have some of the sockets.
+    are_inherited: bool,
 }
 
 /// The listening sockets of each worker for one address.

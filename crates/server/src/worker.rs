@@ -124,6 +124,20 @@ impl Listener {
         })
     }
 
+    /// Drops the packets that would open new connections. Clients send them again after a second, when the socket is closed.
+    ///
+    /// This cannot be undone, and affects all processes that have the socket.
+    fn ignore_new_connections(&self) {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if let Listener::Tcp { listener, .. } = self {
+            // The instruction of classic BPF that accepts no byte of a packet (linux/bpf_common.h: BPF_RET | BPF_K).
+            let drop_packet = socket2::SockFilter::new(0x06, 0, 0, 0);
+            if let Err(error) = SockRef::from(listener).attach_filter(&[drop_packet]) {
+                tracing::debug!(%error, "cannot filter new connections while draining");
+            }
+        }
+    }
+
     /// Accepts a connection from the kernel's accept queue without waiting.
     fn accept_pending(&self) -> io::Result<Option<Socket>> {
         let accepted = match self {
@@ -204,7 +218,11 @@ where
             },
         }
     }
-    // Closing the listening socket would reset the connections in its accept queue, so they are served first.
+    // Closing the listening socket would reset the connections in its accept queue, so they are served first. If no other
+    // process accepts from this socket, none can be added between the last of them and the close.
+    if !handle.are_listeners_shared() {
+        listener.ignore_new_connections();
+    }
     while let Ok(Some(socket)) = listener.accept_pending() {
         listener.spawn(socket, handle.opened_without_permit(), service.clone(), &config, &handle);
     }

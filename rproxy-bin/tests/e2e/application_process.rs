@@ -96,7 +96,8 @@ fn first_request_waits_for_the_application_and_its_output_is_passed_through() {
 fn proxy_is_not_ready_before_the_application() {
     let admin = format!("127.0.0.1:{}", free_port());
     let Some(proxy) = start(&[("START_DELAY", "0.7"), ("RPROXY_ADMIN_LISTEN", &admin)]) else { return };
-    let readiness = || get(admin.parse().unwrap(), "/readyz").status;
+    let head = format!("GET /readyz HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
+    let readiness = || crate::support::request(admin.parse().unwrap(), &head).status;
     assert_eq!(readiness(), 503);
     // It waits for the application.
     assert_eq!(body(&proxy, "/").0, 200);
@@ -255,8 +256,15 @@ fn sites_start_applications_from_the_file() {
     };
     let pids = [pid_of("a"), pid_of("b")];
     assert_ne!(pids[0], pids[1]);
-    // The application still listens on its former port.
+    // The application still listens on its former port, so that it would get no more requests.
     std::fs::write(&config, format!("{}{}", site("a", free_port()), site("b", ports[1]))).unwrap();
+    proxy.signal("HUP");
+    let line = proxy.wait_for_log("reload failed, keeping the current configuration");
+    assert!(line.contains("restart rproxy to apply this"), "{line}");
+    assert_eq!([pid_of("a"), pid_of("b")], pids);
+    // Another command has no effect before a restart.
+    let other = site("b", ports[1]).replace("python3 -u", "python3 -u -B");
+    std::fs::write(&config, format!("{}{other}", site("a", ports[0]))).unwrap();
     proxy.signal("HUP");
     let line = proxy.wait_for_log("restart required to apply");
     assert!(line.to_lowercase().contains("command"), "{line}");

@@ -64,10 +64,12 @@ impl Load {
 fn send(mut stream: TcpStream, stop: &AtomicBool, tally: &Tally) {
     while !stop.load(Ordering::Relaxed) {
         if stream.write_all(b"GET /small.txt HTTP/1.1\r\nhost: a\r\n\r\n").is_err() {
+            eprintln!("cannot write to {:?}", stream.local_addr());
             tally.failed.fetch_add(1, Ordering::Relaxed);
             return;
         }
         let Some(response) = read_response(&mut stream) else {
+            eprintln!("no response on {:?}", stream.local_addr());
             tally.failed.fetch_add(1, Ordering::Relaxed);
             return;
         };
@@ -76,6 +78,9 @@ fn send(mut stream: TcpStream, stop: &AtomicBool, tally: &Tally) {
             502 => &tally.bad_gateway,
             _ => &tally.failed,
         };
+        if !matches!((response.status, &*response.body), (200, "hello") | (502, _)) {
+            eprintln!("unexpected response: {} {:?}", response.head, response.body);
+        }
         counter.fetch_add(1, Ordering::Relaxed);
         if response.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close")) {
             return;

@@ -90,7 +90,7 @@ fn closed_reader_of_the_log_does_not_stop_the_proxy() {
 
 #[test]
 fn stalled_reader_of_the_log_does_not_stop_the_proxy() {
-    // The pipe holds 64 kB, which nobody reads.
+    // The pipe holds 64 kB, and has no reader.
     let proxy = Silent::start(Stdio::piped(), "trace");
     for _ in 0..300 {
         assert_eq!(get(proxy.address, "/").status, 502);

@@ -373,7 +373,7 @@ fn application_runs_as_the_user_and_without_the_sandbox() {
 }
 
 #[test]
-fn start_fails_if_the_user_lacks_what_the_configuration_needs() {
+fn start_fails_if_the_user_lacks_a_permission_of_the_configuration() {
     if !is_root() {
         return;
     }

@@ -17,6 +17,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::OnceLock;
 
+use rproxy_upstream::Backend;
 use rustix::process::geteuid;
 use rustix::thread::set_no_new_privs;
 
@@ -25,7 +26,7 @@ use self::grants::Grants;
 pub(crate) use self::identity::Identity;
 pub use self::identity::UserError;
 use self::landlock::Required;
-use self::needs::{Resource, needs, writable_folders};
+use self::needs::{Resource, needs, port_of, writable_folders};
 use crate::config::{Config, UnmetRequirements, writable_parent};
 use crate::preflight::Finding;
 use crate::values::sandbox::SandboxMode;
@@ -249,6 +250,15 @@ pub(crate) fn check_reload(config: &Config) -> Result<(), SandboxError> {
     });
     match outside {
         Some(need) => Err(SandboxError::Outside { setting: need.setting, resource: need.resource.to_string() }),
+        None => Ok(()),
+    }
+}
+
+/// Returns an error if the sandbox of this process prohibits connections to a backend that `setting` names.
+pub(crate) fn check_backend(setting: &str, backend: &Backend) -> Result<(), SandboxError> {
+    let Some(Active { grants: Some(grants), limits_ports: true, .. }) = ACTIVE.get() else { return Ok(()) };
+    match port_of(&backend.origin()).map(Resource::Connect).filter(|port| !grants.covers(port)) {
+        Some(port) => Err(SandboxError::Outside { setting: setting.to_owned(), resource: port.to_string() }),
         None => Ok(()),
     }
 }

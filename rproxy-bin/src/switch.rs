@@ -10,6 +10,7 @@ use rproxy_upstream::{Backend, BackendStatus, Backends, BuildError, ProbeError, 
 use tokio::time::{sleep, timeout_at};
 
 use crate::ErrorChain;
+use crate::sandbox::{self, SandboxError};
 use crate::state::{Name, ProcessState};
 
 /// A request to switch the upstream of a site or route to other backends.
@@ -58,6 +59,8 @@ pub(crate) enum SwitchError {
     Loop(Backend),
     #[error("the upstream is also that of {0}; to switch all of them, add shared=true")]
     Shared(String),
+    #[error(transparent)]
+    Sandbox(SandboxError),
     #[error("another switch of this upstream is in progress")]
     InProgress,
     #[error("a reload has changed the upstream meanwhile")]
@@ -117,6 +120,9 @@ impl ProcessState {
         let target = self.switchable(request.site.as_deref(), &request.route)?;
         if let Some(backend) = request.backends.iter().find(|backend| self.is_listener(backend)) {
             return Err(SwitchError::Loop(backend.clone()));
+        }
+        for backend in &request.backends {
+            sandbox::check_backend("set", backend).map_err(SwitchError::Sandbox)?;
         }
         let site = &target.names[0].0;
         let others = target.names.iter().map(|name| &name.0).filter(|other| *other != site);

@@ -76,7 +76,9 @@ pub(super) fn outcome(switched: &Switched) -> Value {
 pub(super) fn status_code(error: &SwitchError) -> StatusCode {
     match error {
         SwitchError::Target(_) | SwitchError::Loop(_) | SwitchError::Build(_) => StatusCode::BAD_REQUEST,
-        SwitchError::Shared(_) | SwitchError::InProgress | SwitchError::Reloaded => StatusCode::CONFLICT,
+        SwitchError::Shared(_) | SwitchError::Sandbox(_) | SwitchError::InProgress | SwitchError::Reloaded => {
+            StatusCode::CONFLICT
+        }
         SwitchError::Unhealthy { .. } => StatusCode::GATEWAY_TIMEOUT,
     }
 }

@@ -160,7 +160,7 @@ pub(crate) fn writable_folders(config: &Config) -> impl Iterator<Item = (&'stati
 }
 
 /// Returns the port in the origin of a backend; a Unix socket has none.
-fn port_of(origin: &str) -> Option<u16> {
+pub(super) fn port_of(origin: &str) -> Option<u16> {
     let (_, authority) = origin.split_once("://")?;
     authority.rsplit_once(':')?.1.parse().ok()
 }

@@ -163,6 +163,29 @@ fn process_started_as_root_drops_its_privileges_in_every_thread() {
 }
 
 #[test]
+fn switch_to_a_port_outside_of_the_sandbox_is_rejected() {
+    if !has_landlock() {
+        return;
+    }
+    let files = Files::new();
+    let [upstream, other] = ["first", "second"].map(|name| responding(move |_| ok(name)));
+    let admin = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    files.configure(&format!(
+        "listen = \"127.0.0.1:0\"\nsandbox = \"on\"\nupstream = \"{upstream}\"\nadmin_listen = \"{admin}\"\n"
+    ));
+    let proxy = files.start();
+    let head = format!("POST /upstream?set={other} HTTP/1.1\r\nhost: {admin}\r\nconnection: close\r\n\r\n");
+    let response = request(admin, &head);
+    assert_eq!(response.status, 409, "{}", response.body);
+    assert!(
+        response.body.contains(&format!("set: port {} is outside of the sandbox", other.port())),
+        "{}",
+        response.body
+    );
+    assert_eq!(get(proxy.address, "/").body, "first");
+}
+
+#[test]
 fn reload_that_needs_more_than_the_sandbox_is_rejected() {
     if !has_landlock() {
         return;

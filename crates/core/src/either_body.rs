@@ -87,7 +87,7 @@ mod tests {
 
     type Text = ResponseBody<ResponseBody<NoBody>>;
 
-    /// A type that no test creates a value of, except by default.
+    /// An empty body.
     #[derive(Debug, Default)]
     struct NoBody;
 

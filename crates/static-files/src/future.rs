@@ -122,7 +122,7 @@ where
                     let Pending { settings, mut service, request, varies, .. } = *done;
                     let response = match answer {
                         Ok(Answer::Respond(response)) => Some(response),
-                        Ok(answer) => settings.rejection(&answer),
+                        Ok(answer) => settings.rejection(&answer, varies),
                         Err(_) => Some(rejection::file_error()),
                     };
                     match response {

@@ -32,13 +32,18 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Returns the response to a request without a file, or `None` if the inner service responds.
-    pub(crate) fn rejection(&self, answer: &Answer) -> Option<Response<FileBody>> {
+    /// Returns the response to a request without a file, or `None` if the inner service responds. `varies` is whether
+    /// `Accept` decided against the fallback.
+    pub(crate) fn rejection(&self, answer: &Answer, varies: bool) -> Option<Response<FileBody>> {
         let response = match answer {
             Answer::Denied => rejection::unreadable_file,
             _ => rejection::no_file,
         };
-        self.files_only.then(response)
+        let mut response = self.files_only.then(response)?;
+        if varies {
+            response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
+        }
+        Some(response)
     }
 }
 

@@ -75,13 +75,14 @@ where
                 ResponseFuture::look_up(lookup, Arc::clone(settings), ready, request)
             }
             (Err(_), _) => ResponseFuture::respond(rejection::file_error()),
-            (Ok(answer), lookup) => match settings.rejection(&answer) {
-                Some(response) => ResponseFuture::respond(response),
-                None if lookup.is_some_and(|lookup| lookup.depends_on_accept()) => {
-                    ResponseFuture::forward_varying(self.inner.call(request))
+            (Ok(answer), lookup) => {
+                let varies = lookup.is_some_and(|lookup| lookup.depends_on_accept());
+                match settings.rejection(&answer, varies) {
+                    Some(response) => ResponseFuture::respond(response),
+                    None if varies => ResponseFuture::forward_varying(self.inner.call(request)),
+                    None => ResponseFuture::forward(self.inner.call(request)),
                 }
-                None => ResponseFuture::forward(self.inner.call(request)),
-            },
+            }
         }
     }
 }

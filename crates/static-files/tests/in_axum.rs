@@ -299,6 +299,11 @@ async fn fallback_serves_navigations_only() {
     assert_eq!(received.decision, Some(FileDecision::Fallback));
     assert_eq!(received.field("vary"), Some("accept, accept-encoding"));
     assert_eq!(received.field("content-type"), Some("text/html; charset=utf-8"));
+    // A cache must not send these to a browser.
+    let received = send(&app, Method::GET, "/users/7", &[("accept", "*/*")]).await;
+    assert_eq!((received.status, received.field("vary")), (404, Some("accept")));
+    let received = send(&app, Method::GET, "/missing.js", &[("accept", "*/*")]).await;
+    assert_eq!(received.field("vary"), None);
 }
 
 #[tokio::test]

@@ -142,7 +142,7 @@ async fn backend_in_both_sets_keeps_its_connections_and_its_count_of_requests() 
 }
 
 #[tokio::test]
-async fn retained_backend_uses_the_idle_connection_of_before() {
+async fn retained_backend_keeps_its_idle_connection() {
     let ((kept, connections), (other, _)) = (static_backend("kept").await, static_backend("other").await);
     let backends = backends(&[kept]);
     let upstream: Upstream<Body> = backends.upstream();
